@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request to one peer, and what comes back, over one leased socket."""
+
+import itertools
+import logging
+import os
+import struct
+
+from zmq_driver import clock
+from zmq_driver import counters as counters_
+from zmq_driver import envelope
+from zmq_driver import errors
+from zmq_driver import pool as pool_
+from zmq_driver import sockets
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two looks at the connection while an answer is awaited.
+#: A killed peer is seen within one slice; a frozen one takes libzmq's
+#: heartbeats.
+SLICE = 0.05
+
+_SEQUENCE = struct.Struct('!Q')
+
+
+class MessageIds:
+    """Makes message ids that no other process and no fork makes.
+
+    Eight random bytes of this maker and a count: an eighth of the cost of a
+    random UUID.
+
+    Thread: any.
+    """
+
+    def __init__(self) -> None:
+        """Choose the random half."""
+        self._prefix = os.urandom(envelope.ID_SIZE - _SEQUENCE.size)
+        self._numbers = itertools.count()
+
+    def next(self) -> bytes:
+        """Return 16 bytes."""
+        return self._prefix + _SEQUENCE.pack(next(self._numbers))
+
+
+class Exchange:
+    """A request that is sent once, and its answer.
+
+    Thread: owner only (checked by the lease).
+    """
+
+    __slots__ = ('_counters', '_lease', '_message_id')
+
+    def __init__(
+        self,
+        lease: pool_.SocketLease[str, sockets.PeerSocket],
+        message_id: bytes,
+        counters: counters_.Counters,
+    ) -> None:
+        """Begin an exchange on *lease*.
+
+        :param message_id: what answers are recognised by
+        """
+        self._lease = lease
+        self._message_id = message_id
+        self._counters = counters
+
+    def send(
+        self, frames: tuple[bytes, bytes], connect_timeout: float
+    ) -> None:
+        """Send the request, after waiting for the connection if need be.
+
+        :param connect_timeout: seconds
+        :raises errors.PeerNotReady: there is no connection; nothing was sent
+        """
+        socket = self._lease.socket
+        if self._lease.fresh and not socket.wait_connected(connect_timeout):
+            self._counters.add('requests_not_sent')
+            raise errors.PeerNotReady(
+                f'no connection to {self._lease.peer} '
+                f'within {connect_timeout:.3f} s'
+            )
+        try:
+            socket.send(frames)
+        except errors.PeerNotReady:
+            self._counters.add('requests_not_sent')
+            raise
+        self._counters.add('requests_sent')
+
+    def receive(
+        self,
+        kind: envelope.Kind,
+        deadline: clock.Deadline,
+        monitor_timeout: float = 0.0,
+    ) -> envelope.Message:
+        """Wait for the answer.
+
+        :param kind: what ends the wait, REPLY or ACK; a NACK always does
+        :param monitor_timeout: seconds without a heartbeat of the server
+            after which it is given up; 0.0 expects no heartbeats
+        :returns: a message of that kind, or a NACK
+        :raises errors.ReplyTimeout: none came by the deadline
+        :raises errors.PeerLost: the connection is gone
+        """
+        monitor = clock.Deadline(monitor_timeout or deadline.timeout)
+        while True:
+            left = deadline.left()
+            if monitor_timeout:
+                left = min(left, monitor.left())
+            if left <= 0.0:
+                raise errors.ReplyTimeout(
+                    self._describe_timeout(deadline, monitor_timeout)
+                )
+            frames = self._lease.socket.receive(min(left, SLICE))
+            if frames is None:
+                frames = self._look_for_peer()
+                if frames is None:
+                    continue
+            message = self._decode(frames)
+            if message is None:
+                continue
+            if message.header.kind in (kind, envelope.Kind.NACK):
+                return message
+            # A heartbeat: the call is being executed.
+            monitor = clock.Deadline(monitor_timeout or deadline.timeout)
+
+    def _look_for_peer(self) -> list[bytes] | None:
+        """Return a last message if the connection is gone, None if not.
+
+        :raises errors.PeerLost: it is gone, and left no message
+        """
+        socket = self._lease.socket
+        if socket.connected():
+            return None
+        # The answer may have come right before the end.
+        frames = socket.receive(0.0)
+        if frames is None:
+            self._counters.add('peers_lost')
+            raise errors.PeerLost(
+                f'the server at {self._lease.peer} went away while it had '
+                f'message {self._message_id.hex()}; it may have run'
+            )
+        return frames
+
+    def _decode(self, frames: list[bytes]) -> envelope.Message | None:
+        try:
+            message = envelope.decode(frames)
+        except envelope.DecodeError as error:
+            self._counters.add('messages_undecodable')
+            LOG.warning(
+                'dropped an answer from %s that does not parse: %s',
+                self._lease.peer,
+                error,
+            )
+            return None
+        if message.header.message_id != self._message_id:
+            self._counters.add('replies_late')
+            return None
+        return message
+
+    def _describe_timeout(
+        self, deadline: clock.Deadline, monitor_timeout: float
+    ) -> str:
+        what = (
+            f'no reply to message {self._message_id.hex()} from '
+            f'{self._lease.peer}'
+        )
+        if monitor_timeout and not deadline.passed():
+            what += f', and no heartbeat for {monitor_timeout} s'
+        else:
+            what += f' within {deadline.timeout} s'
+        return f'{what}; it may have run'

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds who gets a message: look up, wait for somebody, take turns."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import itertools
+import random
+import threading
+from typing import Protocol
+
+import cachetools
+
+from zmq_driver import address
+from zmq_driver import clock
+from zmq_driver.client import retry as retry_
+from zmq_driver.matchmaker import base as matchmaker_base
+
+#: Pauses between two looks while nobody is registered, in seconds: the first
+#: and the longest. With the cache's negative TTL they keep a new server from
+#: being seen later than 0.1 s.
+PAUSES = (0.005, 0.04)
+
+#: Addresses whose turn is remembered.
+MAX_TURNS = 10000
+
+
+class Lookups(Protocol):
+    """The part of a matchmaker that a client needs.
+
+    Thread: any.
+    """
+
+    def lookup(
+        self, where: address.Address, deadline: clock.Deadline
+    ) -> matchmaker_base.Routes:
+        """Return who listens."""
+
+    def invalidate(self, where: address.Address) -> None:
+        """Ask the backend next time."""
+
+
+class Routing:
+    """Chooses routes so that all listeners share the load evenly.
+
+    Thread: any.
+    """
+
+    def __init__(
+        self,
+        lookups: Lookups,
+        retry_interval: float,
+        sleep: Callable[[float], object],
+    ) -> None:
+        """Choose among what *lookups* finds.
+
+        :param retry_interval: seconds that one of a limited number of
+            retries waits for somebody to register
+        :param sleep: waits for the given seconds, or less if there is no
+            point in waiting any more
+        """
+        self._lookups = lookups
+        self._retry_interval = retry_interval
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._turns: cachetools.LRUCache[
+            tuple[address.Address, str | None], Iterator[int]
+        ] = cachetools.LRUCache(MAX_TURNS)
+
+    def invalidate(self, where: address.Address) -> None:
+        """Forget the cached answer: it led to somebody who is not there."""
+        self._lookups.invalidate(where)
+
+    def look(
+        self, where: address.Address, deadline: clock.Deadline
+    ) -> matchmaker_base.Routes:
+        """Return who listens now, maybe nobody.
+
+        :raises matchmaker.base.MatchmakerUnavailable: that is not known
+        """
+        return self._lookups.lookup(where, deadline)
+
+    def wait(
+        self,
+        where: address.Address,
+        server: str | None,
+        attempts: retry_.Attempts,
+    ) -> Sequence[address.Route]:
+        """Wait until somebody listens, as long as *attempts* allow.
+
+        Unlimited retries look all the time until the deadline. Each of a
+        limited number waits ``retry_interval`` for somebody to appear.
+
+        :param server: only this server will do; None: any
+        :returns: who listens; empty when nobody did
+        :raises matchmaker.base.MatchmakerUnavailable: that is not known, and
+            the attempts are used up
+        """
+        while True:
+            routes = self._wait_once(where, server, attempts)
+            if routes or not attempts.failed():
+                return routes
+
+    def _wait_once(
+        self,
+        where: address.Address,
+        server: str | None,
+        attempts: retry_.Attempts,
+    ) -> Sequence[address.Route]:
+        end = attempts.deadline
+        if attempts.limited:
+            span = 0.0 if attempts.none_left() else self._retry_interval
+            end = clock.Deadline(min(span, end.left()))
+        backoff = retry_.Backoff(*PAUSES)
+        while True:
+            unknown = None
+            try:
+                routes = self._lookups.lookup(where, attempts.deadline)
+            except matchmaker_base.MatchmakerUnavailable as error:
+                unknown = error
+            else:
+                found = routes.matching(server)
+                if found:
+                    return found
+            if end.passed():
+                if unknown is not None and (
+                    attempts.none_left() or attempts.deadline.passed()
+                ):
+                    raise unknown
+                return ()
+            self._sleep(min(backoff.pause(), end.left()))
+
+    def in_turn(
+        self,
+        where: address.Address,
+        server: str | None,
+        routes: Sequence[address.Route],
+    ) -> Iterator[address.Route]:
+        """Yield each route once, beginning with the one whose turn it is.
+
+        :param server: keeps the turns of servers and of the topic apart
+        """
+        count = len(routes)
+        first = 0 if count == 1 else self._next_turn(where, server) % count
+        for offset in range(count):
+            yield routes[(first + offset) % count]
+
+    def _next_turn(self, where: address.Address, server: str | None) -> int:
+        key = (where, server)
+        with self._lock:
+            numbers = self._turns.get(key)
+            if numbers is None:
+                # Clients that start together must not all begin with the
+                # same server.
+                numbers = itertools.count(random.randrange(1 << 16))
+                self._turns[key] = numbers
+        return next(numbers)

@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls, casts and fanouts."""
+
+from collections.abc import Sequence
+import logging
+from typing import Any
+
+import oslo_messaging
+
+from zmq_driver import _oslo
+from zmq_driver import address
+from zmq_driver import body as body_
+from zmq_driver import clock
+from zmq_driver import counters as counters_
+from zmq_driver import envelope
+from zmq_driver import errors
+from zmq_driver import pool as pool_
+from zmq_driver import sockets
+from zmq_driver.client import delivery as delivery_
+from zmq_driver.client import exchange as exchange_
+from zmq_driver.client import routing as routing_
+from zmq_driver.matchmaker import base as matchmaker_base
+
+LOG = logging.getLogger(__name__)
+
+#: Copies of a fanout that are on their way at once.
+FANOUT_WINDOW = 32
+
+
+class RpcClient:
+    """Sends RPC requests.
+
+    Thread: any; each operation runs on its caller's thread.
+    """
+
+    def __init__(
+        self,
+        delivery: delivery_.Delivery,
+        routing: routing_.Routing,
+        ids: exchange_.MessageIds,
+        counters: counters_.Counters,
+        allowed_remote_exmods: Sequence[str],
+    ) -> None:
+        """Send over *delivery*.
+
+        :param allowed_remote_exmods: modules whose exceptions are rebuilt
+            as themselves when a server raises them
+        """
+        self._delivery = delivery
+        self._routing = routing
+        self._ids = ids
+        self._counters = counters
+        self._allowed_remote_exmods = list(allowed_remote_exmods)
+
+    def call(
+        self,
+        where: address.Address,
+        server: str | None,
+        body: bytes,
+        *,
+        deadline: clock.Deadline,
+        monitor_timeout: float,
+        retry: int | None,
+        mandatory: bool,
+    ) -> Any:
+        """Send a request and return what the server's method returns.
+
+        :param server: the only server that will do; None: any of the topic
+        :param body: context and message, serialized
+        :param monitor_timeout: seconds without a heartbeat from the server
+            after which it is given up; 0.0 expects no heartbeats
+        :param retry: more attempts after one that reached no server; None or
+            -1: as many as the deadline allows
+        :param mandatory: fail at once when nobody is registered
+        :raises errors.ServerNotFound: not sent by the deadline
+        :raises errors.DeliveryRefused: not sent, the retries are used up
+        :raises errors.ReplyTimeout: sent, no reply by the deadline
+        :raises errors.PeerLost: sent, and the server went away
+        :raises oslo_messaging.MessageUndeliverable: *mandatory*, and nobody
+            is registered
+        :raises Exception: what the method raised
+        """
+        request = delivery_.Request(
+            where,
+            server,
+            envelope.WANT_REPLY,
+            body,
+            self._ids.next(),
+            monitor_timeout,
+        )
+        try:
+            reply = self._delivery.deliver(
+                request,
+                self._delivery.attempts(retry, deadline),
+                wait=not mandatory,
+            )
+        except delivery_.Undelivered as error:
+            if mandatory and error.nobody:
+                raise _undeliverable(request, error) from None
+            if error.timed_out:
+                raise errors.ServerNotFound(
+                    f'{error}, within {deadline.timeout} s'
+                ) from None
+            raise errors.DeliveryRefused(str(error)) from None
+        return self._result(reply, request)
+
+    def cast(
+        self,
+        where: address.Address,
+        server: str | None,
+        body: bytes,
+        *,
+        deadline: clock.Deadline,
+        retry: int | None,
+        mandatory: bool,
+    ) -> None:
+        """Send a request and return when a server has acknowledged it.
+
+        The parameters are those of :meth:`call`.
+
+        :raises errors.DeliveryRefused: not sent
+        :raises errors.DeliveryUnconfirmed: sent, and not acknowledged
+        :raises oslo_messaging.MessageUndeliverable: as with :meth:`call`
+        """
+        request = delivery_.Request(
+            where, server, envelope.WANT_ACK, body, self._ids.next()
+        )
+        try:
+            self._delivery.deliver(
+                request,
+                self._delivery.attempts(retry, deadline),
+                wait=not mandatory,
+            )
+        except delivery_.Undelivered as error:
+            if mandatory and error.nobody:
+                raise _undeliverable(request, error) from None
+            raise errors.DeliveryRefused(str(error)) from None
+        except (errors.PeerLost, errors.ReplyTimeout) as error:
+            raise errors.DeliveryUnconfirmed(
+                f'the cast to {where} was not acknowledged: {error}'
+            ) from None
+
+    def fanout(
+        self,
+        where: address.Address,
+        body: bytes,
+        *,
+        deadline: clock.Deadline,
+        retry: int | None,
+    ) -> None:
+        """Send one copy to every server that is registered now.
+
+        A copy that reached no server is tried again as long as that server
+        is registered; one that may have reached it is not. What could not be
+        delivered is logged and counted. Nobody registered is a success.
+
+        :raises errors.DeliveryRefused: the matchmaker cannot be asked, so
+            that nothing was sent
+        """
+        request = delivery_.Request(
+            where,
+            None,
+            envelope.FANOUT | envelope.WANT_ACK,
+            body,
+            self._ids.next(),
+        )
+        attempts = self._delivery.attempts(retry, deadline)
+        try:
+            missing = self._routing.look(where, deadline).routes
+        except matchmaker_base.MatchmakerUnavailable as error:
+            raise errors.DeliveryRefused(
+                f'the fanout to {where} was not sent: the matchmaker cannot '
+                f'be asked: {error}'
+            ) from error
+        while missing:
+            missing = _Round(
+                self._delivery, self._counters, request, deadline
+            ).send(missing)
+            if not missing:
+                return
+            self._routing.invalidate(where)
+            if not attempts.failed():
+                break
+            attempts.pause()
+            missing = self._still_there(where, missing, deadline)
+        if missing:
+            self._counters.add('fanout_copies_failed', len(missing))
+            LOG.warning(
+                'fanout %s to %s was not delivered to %d server(s): %s',
+                request.message_id.hex(),
+                where,
+                len(missing),
+                ', '.join(sorted(route.server for route in missing)),
+            )
+
+    def _still_there(
+        self,
+        where: address.Address,
+        routes: Sequence[address.Route],
+        deadline: clock.Deadline,
+    ) -> tuple[address.Route, ...]:
+        """Return those of *routes* that did not leave meanwhile."""
+        try:
+            present = set(self._routing.look(where, deadline).routes)
+        except matchmaker_base.MatchmakerUnavailable:
+            return tuple(routes)
+        return tuple(route for route in routes if route in present)
+
+    def _result(
+        self, reply: envelope.Message, request: delivery_.Request
+    ) -> Any:
+        try:
+            if not reply.header.flags & envelope.FAILURE:
+                return body_.decode_reply(reply.body)
+            failure = body_.decode_failure(reply.body)
+        except body_.BodyDecodeError as error:
+            self._counters.add('messages_undecodable')
+            raise errors.ReplyUndecodable(
+                f'the reply to message {request.message_id.hex()} to '
+                f'{request.where} cannot be decoded, the call has run: '
+                f'{error}'
+            ) from error
+        raise _oslo.deserialize_remote_exception(
+            failure, self._allowed_remote_exmods
+        )
+
+
+class _Round:
+    """One attempt to send a fanout to a number of servers.
+
+    The copies are sent before the first acknowledgement is waited for, so
+    that the round takes as long as its slowest server and not as long as all
+    of them.
+
+    Thread: owner only (the leases check).
+    """
+
+    def __init__(
+        self,
+        delivery: delivery_.Delivery,
+        counters: counters_.Counters,
+        request: delivery_.Request,
+        deadline: clock.Deadline,
+    ) -> None:
+        self._delivery = delivery
+        self._counters = counters
+        self._request = request
+        self._deadline = deadline
+        self._unsent: list[address.Route] = []
+
+    def send(
+        self, routes: Sequence[address.Route]
+    ) -> tuple[address.Route, ...]:
+        """Send a copy to each; return those that it did not reach."""
+        leases: list[
+            tuple[address.Route, pool_.SocketLease[str, sockets.PeerSocket]]
+        ] = []
+        for route in routes:
+            if len(leases) >= FANOUT_WINDOW:
+                self._exchange(leases)
+            lease = self._checkout(route, holds_leases=bool(leases))
+            if lease is None and leases:
+                # Holding sockets while waiting for one more could lock two
+                # fanouts against each other.
+                self._exchange(leases)
+                lease = self._checkout(route, holds_leases=False)
+            if lease is None:
+                self._unsent.append(route)
+            else:
+                leases.append((route, lease))
+        self._exchange(leases)
+        return tuple(self._unsent)
+
+    def _checkout(
+        self, route: address.Route, holds_leases: bool
+    ) -> pool_.SocketLease[str, sockets.PeerSocket] | None:
+        deadline = clock.Deadline(0.0) if holds_leases else self._deadline
+        try:
+            return self._delivery.checkout(route, deadline)
+        except errors.PeerNotReady as error:
+            LOG.debug('a fanout copy waits: %s', error)
+            return None
+
+    def _exchange(
+        self,
+        leases: list[
+            tuple[address.Route, pool_.SocketLease[str, sockets.PeerSocket]]
+        ],
+    ) -> None:
+        """Send over all *leases*, wait for all answers, release all."""
+        sent = []
+        try:
+            for route, lease in leases:
+                try:
+                    sent.append(
+                        (
+                            route,
+                            lease,
+                            self._delivery.send(
+                                lease, route, self._request, self._deadline
+                            ),
+                        )
+                    )
+                except errors.PeerNotReady as error:
+                    LOG.debug('a fanout copy is tried again: %s', error)
+                    lease.retire(pool_.EvictReason.UNFINISHED)
+                    self._unsent.append(route)
+            for route, lease, exchange in sent:
+                self._receive(route, lease, exchange)
+        except BaseException:
+            for _, lease in leases:
+                lease.retire(pool_.EvictReason.UNFINISHED)
+            raise
+        finally:
+            for _, lease in leases:
+                lease.release()
+            leases.clear()
+
+    def _receive(
+        self,
+        route: address.Route,
+        lease: pool_.SocketLease[str, sockets.PeerSocket],
+        exchange: exchange_.Exchange,
+    ) -> None:
+        try:
+            answer = self._delivery.receive(
+                exchange, route, self._request, self._deadline
+            )
+            delivery_.check(answer, route, self._request)
+        except errors.Refused as error:
+            LOG.debug('a fanout copy is tried again: %s', error)
+            self._unsent.append(route)
+        except errors.DeliveryRefused as error:
+            self._counters.add('fanout_copies_failed')
+            LOG.warning('a fanout copy cannot be delivered: %s', error)
+        except (errors.PeerLost, errors.ReplyTimeout) as error:
+            lease.retire(pool_.EvictReason.UNFINISHED)
+            self._counters.add('fanout_copies_failed')
+            LOG.warning(
+                'a fanout copy to %s server %s was not acknowledged: %s',
+                self._request.where,
+                route.server,
+                error,
+            )
+
+
+def _undeliverable(
+    request: delivery_.Request, error: Exception
+) -> oslo_messaging.MessageUndeliverable:
+    routing_key = request.where.topic
+    if request.server:
+        routing_key += f'.{request.server}'
+    return oslo_messaging.MessageUndeliverable(
+        error, request.where.exchange, routing_key, str(error)
+    )

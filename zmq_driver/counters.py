@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts of what happens to messages, and logging that cannot flood."""
+
+import collections
+import logging
+import threading
+
+from zmq_driver import clock as clock_
+
+
+class Counters:
+    """Named counts that only grow.
+
+    Thread: any.
+    """
+
+    #: Every name that may be counted, with its meaning.
+    NAMES = {
+        'requests_sent': 'requests handed to a connected socket',
+        'requests_refused': 'attempts that were answered with a NACK',
+        'requests_not_sent': 'attempts without a connected peer',
+        'peers_lost': 'peers that went away during an exchange',
+        'replies_late': 'answers dropped because nobody waits for them',
+        'fanout_copies_failed': 'fanout copies that no server confirmed',
+        'messages_received': 'requests accepted by a listener',
+        'messages_refused': 'requests answered with a NACK',
+        'messages_undecodable': 'messages dropped because they do not parse',
+        'replies_unroutable': 'replies whose client is gone',
+        'requeued': 'notifications that a listener asked to see again',
+    }
+
+    def __init__(self) -> None:
+        """Start every count at zero."""
+        self._lock = threading.Lock()
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    def add(self, name: str, count: int = 1) -> None:
+        """Add *count* to the counter *name*, one of :attr:`NAMES`."""
+        if name not in self.NAMES:
+            raise KeyError(f'{name!r} is not a counter')
+        with self._lock:
+            self._counts[name] += count
+
+    def snapshot(self) -> dict[str, int]:
+        """Return every count by name."""
+        with self._lock:
+            return {name: self._counts[name] for name in self.NAMES}
+
+
+class LimitedLog:
+    """Logs at most one line per interval and says how many it left out.
+
+    Thread: any.
+    """
+
+    def __init__(
+        self,
+        log: logging.Logger,
+        level: int,
+        interval: float = 10.0,
+        clock: clock_.Clock = clock_.monotonic,
+    ) -> None:
+        """Limit *log*.
+
+        :param level: the level of the lines
+        :param interval: seconds between two lines
+        """
+        self._log = log
+        self._level = level
+        self._interval = interval
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next_at = float('-inf')
+        self._left_out = 0
+
+    def __call__(self, text: str, *args: object) -> None:
+        """Log *text* % *args*, or count it as left out."""
+        now = self._clock()
+        with self._lock:
+            if now < self._next_at:
+                self._left_out += 1
+                return
+            self._next_at = now + self._interval
+            left_out, self._left_out = self._left_out, 0
+        if left_out:
+            text += f' ({left_out} more like this since the last line)'
+        self._log.log(self._level, text, *args)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract that every matchmaker fulfils."""
+
+import abc
+from collections.abc import Hashable
+from collections.abc import Iterable
+import dataclasses
+
+import oslo_messaging
+
+from zmq_driver import address
+from zmq_driver import clock as clocks
+from zmq_driver import ipc
+
+
+class MatchmakerUnavailable(Exception):
+    """The backend could not be asked: it is unknown who listens.
+
+    This is never the same as an empty answer, which says that nobody does.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchmakerSettings:
+    """What a driver tells its matchmaker.
+
+    Thread: any.
+    """
+
+    #: The directory of this host's ipc endpoints.
+    directory: ipc.IpcDirectory
+    #: The virtual host of the transport URL; '' when it names none.
+    virtual_host: str
+    #: Names the driver instance in this pid; unique in the directory.
+    member: str
+    clock: clocks.Clock = clocks.monotonic
+
+
+class Routes:
+    """The answer to one lookup: every listener of an address.
+
+    Thread: any (immutable).
+    """
+
+    __slots__ = ('_by_server', 'routes')
+
+    def __init__(self, routes: Iterable[address.Route]) -> None:
+        """Index *routes*; they are sorted, so that every client agrees."""
+        self.routes = tuple(sorted(routes))
+        by_server: dict[str, list[address.Route]] = {}
+        for route in self.routes:
+            by_server.setdefault(route.server, []).append(route)
+        self._by_server = {
+            server: tuple(found) for server, found in by_server.items()
+        }
+
+    def of_server(self, server: str) -> tuple[address.Route, ...]:
+        """Return the routes to one server (or listener pool), maybe none."""
+        return self._by_server.get(server, ())
+
+    def matching(self, server: str | None) -> tuple[address.Route, ...]:
+        """Return all routes, or those to *server* if it is not None."""
+        return self.routes if server is None else self.of_server(server)
+
+    def servers(self) -> tuple[str, ...]:
+        """Return the names of all servers (or listener pools)."""
+        return tuple(self._by_server)
+
+    def __bool__(self) -> bool:
+        return bool(self.routes)
+
+    def __len__(self) -> int:
+        return len(self.routes)
+
+
+class Matchmaker(abc.ABC):
+    """A registry of listeners, shared by the processes of a deployment.
+
+    A matchmaker is made on first use in a process, never in a constructor of
+    the driver, and belongs to that process: after a fork the child calls
+    :meth:`forget` on what it inherited and makes its own.
+
+    Thread: any.
+    """
+
+    def __init__(self, settings: MatchmakerSettings) -> None:
+        """Keep *settings*; no input or output happens yet."""
+        self.settings = settings
+
+    @classmethod
+    def check_url(cls, url: oslo_messaging.TransportURL) -> str | None:
+        """Return what makes *url* unusable for this matchmaker, or None.
+
+        Called when a driver is made, so that a mistake is seen at start.
+        """
+        return None
+
+    @abc.abstractmethod
+    def register(
+        self, registration: address.Registration, deadline: clocks.Deadline
+    ) -> None:
+        """Publish a registration; doing it twice is doing it once.
+
+        :raises MatchmakerUnavailable: the backend did not take it
+        """
+
+    @abc.abstractmethod
+    def unregister(
+        self, registration: address.Registration, deadline: clocks.Deadline
+    ) -> None:
+        """Withdraw a registration; an unknown one is no error.
+
+        :raises MatchmakerUnavailable: the backend did not answer
+        """
+
+    @abc.abstractmethod
+    def lookup(
+        self, where: address.Address, deadline: clocks.Deadline
+    ) -> Routes:
+        """Ask the backend, not a cache, who listens at *where*.
+
+        :returns: live listeners only; empty when there is nobody
+        :raises MatchmakerUnavailable: the backend did not answer
+        """
+
+    def revision(self, where: address.Address) -> Hashable:
+        """Return a cheap mark that changes when the answer may have changed.
+
+        None means that this backend has no such mark, or cannot vouch for it
+        right now.
+        """
+        return None
+
+    @abc.abstractmethod
+    def close(self, deadline: clocks.Deadline) -> None:
+        """Withdraw what is left and release everything; idempotent."""
+
+    @abc.abstractmethod
+    def forget(self) -> None:
+        """Let go of what a forked child inherited, touching nothing of the
+        parent's.
+        """

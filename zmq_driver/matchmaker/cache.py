@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cache between the senders of a driver and its matchmaker.
+
+Rules MM-40 to MM-59 of ``doc/specs/matchmaker.rst``.
+"""
+
+from collections.abc import Hashable
+import logging
+import math
+import threading
+
+import cachetools
+
+from zmq_driver import address
+from zmq_driver import clock as clocks
+from zmq_driver.matchmaker import base
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two warnings about a backend that is down.
+WARNING_INTERVAL = 30.0
+
+
+class CachedMatchmaker:
+    """Answers lookups from memory, and asks the backend when it must.
+
+    An answer is fresh (it is served), then stale (it is served if the
+    backend cannot be asked), then gone. Every process makes its own.
+
+    Thread: any.
+    """
+
+    def __init__(
+        self,
+        backend: base.Matchmaker,
+        *,
+        ttl: float = 30.0,
+        negative_ttl: float = 0.5,
+        stale_ttl: float = 600.0,
+        check_interval: float = 0.01,
+        maxsize: int = 10_000,
+        clock: clocks.Clock = clocks.monotonic,
+    ) -> None:
+        """Put a cache before *backend*; all times are seconds.
+
+        :param ttl: how long an answer is fresh
+        :param negative_ttl: how long the answer "nobody" is fresh, and one
+            whose revision the backend could not vouch for; also the pause
+            between two questions to a backend that is down
+        :param stale_ttl: how old an answer may be served while the backend
+            is down
+        :param check_interval: at most this often the revision of an address
+            is compared, if the backend has revisions
+        :param maxsize: how many addresses are remembered
+        :param clock: source of monotonic seconds
+        :raises ValueError: a number is out of range
+        """
+        if not (ttl > 0 and negative_ttl > 0 and maxsize > 0):
+            raise ValueError('ttl, negative_ttl and maxsize must be positive')
+        if not (stale_ttl >= 0 and check_interval >= 0):
+            raise ValueError('stale_ttl and check_interval cannot be negative')
+        self._backend = backend
+        self._ttl = ttl
+        self._negative_ttl = min(ttl, negative_ttl)
+        self._stale_ttl = stale_ttl
+        self._check_interval = check_interval
+        # A backend that overrides it means None as "not right now".
+        self._has_revisions = (
+            type(backend).revision is not base.Matchmaker.revision
+        )
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._entries: cachetools.TTLCache[address.Address, _Entry] = (
+            cachetools.TTLCache(maxsize, max(ttl, stale_ttl), timer=clock)
+        )
+        self._flights: dict[address.Address, _Flight] = {}
+        self._warn_at = -math.inf
+
+    def lookup(
+        self, where: address.Address, deadline: clocks.Deadline
+    ) -> base.Routes:
+        """Return who listens at *where*.
+
+        :returns: an answer that is fresh, or at most ``stale_ttl`` seconds
+            old if the backend is down
+        :raises MatchmakerUnavailable: the backend did not answer before
+            *deadline*, and there is no answer to fall back on
+        """
+        now = self._clock()
+        with self._lock:
+            try:
+                entry = self._entries[where]
+            except KeyError:
+                entry = None
+            if entry is not None and now < entry.check_at:
+                return entry.routes
+            check = entry is not None and now < entry.fresh_until
+            if check and entry is not None:
+                entry.delay_check(now + self._check_interval)
+        if check and entry is not None and self._is_current(where, entry):
+            return entry.routes
+        return self._ask(where, deadline)
+
+    def invalidate(self, where: address.Address) -> None:
+        """Ask the backend at the next lookup of *where*.
+
+        What it answers to a lookup that has begun already is not kept.
+        """
+        with self._lock:
+            self._flights.pop(where, None)
+            entry = self._entry_locked(where)
+            if entry is not None:
+                entry.expire()
+
+    def register(
+        self, registration: address.Registration, deadline: clocks.Deadline
+    ) -> None:
+        """Publish a registration.
+
+        :raises MatchmakerUnavailable: the backend did not take it
+        """
+        try:
+            self._backend.register(registration, deadline)
+        finally:
+            self.invalidate(registration.address)
+
+    def unregister(
+        self, registration: address.Registration, deadline: clocks.Deadline
+    ) -> None:
+        """Withdraw a registration; an unknown one is no error.
+
+        :raises MatchmakerUnavailable: the backend did not answer
+        """
+        try:
+            self._backend.unregister(registration, deadline)
+        finally:
+            self.invalidate(registration.address)
+
+    def close(self, deadline: clocks.Deadline) -> None:
+        """Close the backend, and forget its answers; idempotent."""
+        with self._lock:
+            self._entries.clear()
+            self._flights.clear()
+        self._backend.close(deadline)
+
+    def forget(self) -> None:
+        """Let go of what a forked child inherited."""
+        # Another thread of the parent may have held it.
+        self._lock = threading.Lock()
+        self._flights = {}
+        self._entries.clear()
+        self._backend.forget()
+
+    def _entry_locked(self, where: address.Address) -> '_Entry | None':
+        try:
+            return self._entries[where]
+        except KeyError:
+            return None
+
+    def _is_current(self, where: address.Address, entry: '_Entry') -> bool:
+        """Compare revisions; an answer that may be outdated becomes stale."""
+        revision = self._backend.revision(where)
+        if revision is not None and revision == entry.revision:
+            return True
+        with self._lock:
+            entry.expire()
+        return False
+
+    def _ask(
+        self, where: address.Address, deadline: clocks.Deadline
+    ) -> base.Routes:
+        """Ask the backend, or wait for the answer somebody else asked for."""
+        now = self._clock()
+        with self._lock:
+            entry = self._entry_locked(where)
+            if entry is not None and now < entry.check_at:
+                return entry.routes  # The answer has just arrived.
+            flight = self._flights.get(where)
+            leads = flight is None
+            if flight is None:
+                flight = self._flights[where] = _Flight(now)
+        if leads:
+            self._lead(where, flight, deadline)
+        elif not flight.done.wait(deadline.left()):
+            return self._fall_back(
+                where,
+                base.MatchmakerUnavailable(
+                    f'no time left to wait for the lookup of {where}, which '
+                    f'another thread began'
+                ),
+            )
+        if flight.routes is not None:
+            return flight.routes
+        return self._fall_back(where, flight.error)
+
+    def _lead(
+        self,
+        where: address.Address,
+        flight: '_Flight',
+        deadline: clocks.Deadline,
+    ) -> None:
+        """Ask the backend on behalf of all who wait for *flight*."""
+        revision: Hashable = None
+        try:
+            # Before the lookup: a change in between must not go unseen.
+            if self._has_revisions:
+                revision = self._backend.revision(where)
+            flight.routes = self._backend.lookup(where, deadline)
+        except base.MatchmakerUnavailable as exc:
+            flight.error = exc
+        except BaseException as exc:
+            flight.error = exc
+            raise
+        finally:
+            with self._lock:
+                # Not so if the address was invalidated in the meantime.
+                if self._flights.get(where) is flight:
+                    del self._flights[where]
+                    if flight.routes is not None:
+                        self._fill_locked(where, flight, revision)
+            flight.done.set()
+
+    def _fill_locked(
+        self, where: address.Address, flight: '_Flight', revision: Hashable
+    ) -> None:
+        ttl = self._ttl
+        vouched = revision is not None or not self._has_revisions
+        if not flight.routes or not vouched:
+            ttl = self._negative_ttl
+        entry = _Entry(flight.routes or base.Routes(()), revision, flight.at)
+        entry.fresh_until = flight.at + ttl
+        if self._has_revisions:
+            entry.delay_check(flight.at + self._check_interval)
+        else:
+            entry.check_at = entry.fresh_until
+        self._entries[where] = entry
+
+    def _fall_back(
+        self, where: address.Address, error: BaseException | None
+    ) -> base.Routes:
+        """Return a stale answer, or raise because there is none."""
+        now = self._clock()
+        with self._lock:
+            entry = self._entry_locked(where)
+            # A stale "nobody" would hide that nothing is known.
+            usable = bool(
+                entry is not None
+                and entry.routes
+                and now - entry.asked_at <= self._stale_ttl
+            )
+            warn = usable and now >= self._warn_at
+            if warn:
+                self._warn_at = now + WARNING_INTERVAL
+            if usable and entry is not None and entry.fresh_until <= now:
+                # Not every sender is to pay for the silence of the backend.
+                entry.fresh_until = now + self._negative_ttl
+                entry.check_at = entry.fresh_until
+        if not usable or entry is None:
+            raise base.MatchmakerUnavailable(str(error)) from error
+        if warn:
+            LOG.warning(
+                'Using known listeners, %.0f s old for %s, because the '
+                'matchmaker cannot be asked: %s',
+                now - entry.asked_at,
+                where,
+                error,
+            )
+        return entry.routes
+
+
+class _Entry:
+    """An answer and how long it holds.
+
+    Thread: caller holds the lock.
+    """
+
+    __slots__ = ('asked_at', 'check_at', 'fresh_until', 'revision', 'routes')
+
+    def __init__(
+        self, routes: base.Routes, revision: Hashable, asked_at: float
+    ) -> None:
+        self.routes = routes
+        self.revision = revision
+        self.asked_at = asked_at
+        self.fresh_until = asked_at
+        #: Until then nothing is asked at all; never after fresh_until.
+        self.check_at = asked_at
+
+    def delay_check(self, until: float) -> None:
+        self.check_at = min(until, self.fresh_until)
+
+    def expire(self) -> None:
+        self.fresh_until = self.check_at = -math.inf
+
+
+class _Flight:
+    """One lookup on its way, and those who wait for it.
+
+    Thread: any (written by the leader before ``done`` is set).
+    """
+
+    __slots__ = ('at', 'done', 'error', 'routes')
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.done = threading.Event()
+        self.routes: base.Routes | None = None
+        self.error: BaseException | None = None

@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The matchmaker of one host: files in a directory, and no server.
+
+Every member (a driver instance in a process) holds the kernel's lock of one
+file for as long as it lives, and has one more file per registration. The
+layout and the rules are in ``doc/specs/matchmaker.rst``.
+"""
+
+from collections.abc import Hashable
+from collections.abc import Iterator
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import re
+import socket
+import threading
+import time
+from typing import Any
+import weakref
+
+from zmq_driver import address
+from zmq_driver import clock
+from zmq_driver import ipc
+from zmq_driver.matchmaker import base
+from zmq_driver.matchmaker import membership
+from zmq_driver.matchmaker import sweep
+
+LOG = logging.getLogger(__name__)
+
+#: Within this long after a change of a directory a second one may leave the
+#: same time stamp, because file systems stamp by the tick of the kernel
+#: (1 to 10 ms). In nanoseconds.
+RACY_NS = 20_000_000
+
+_MEMBER = re.compile(r'[0-9a-f]{16}')
+_RECORD = re.compile(r'([0-9a-f]{16})-([0-9a-f]{32})')
+_MAX_RECORD = 65_536
+#: Of these, no record is to blame.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+_MAX_PLACES = 10_000
+_MAX_COMPLAINTS = 1_000
+_NOWHERE = (0, 0)
+_NOBODY = base.Routes(())
+
+
+class LocalMatchmaker(base.Matchmaker):
+    """Processes of one host find each other through a directory.
+
+    Thread: any.
+    """
+
+    def __init__(self, settings: base.MatchmakerSettings) -> None:
+        """Keep *settings*; no input or output happens yet.
+
+        :raises ValueError: the name of the member is not 16 hex digits
+        """
+        super().__init__(settings)
+        if not _MEMBER.fullmatch(settings.member):
+            raise ValueError(f'{settings.member!r} cannot name a member')
+        self._membership = membership.Membership(
+            settings.directory, settings.member
+        )
+        self._closed = False
+        #: Held while the lock file is made, which is once.
+        self._starting = threading.Lock()
+        self._places: dict[address.Address, pathlib.Path] = {}
+        self._ignored: set[str] = set()
+        # Runs at an orderly exit of the interpreter too.
+        self._withdraw = weakref.finalize(self, self._membership.withdraw)
+        _IN_THIS_PROCESS.add(self)
+
+    def register(
+        self, registration: address.Registration, deadline: clock.Deadline
+    ) -> None:
+        """Publish a registration; doing it twice is doing it once.
+
+        :raises MatchmakerUnavailable: the directory did not take it, or this
+            matchmaker is closed
+        """
+        with _translated('register', registration.address):
+            self._start(deadline)
+            record = self._record(registration)
+            self._membership.records.add(record)
+            if not record.exists():
+                self._membership.publish(record, self._encode(registration))
+            if self._closed:  # while the record was written
+                self._membership.retract(record)
+                raise base.MatchmakerUnavailable('the matchmaker is closed')
+
+    def unregister(
+        self, registration: address.Registration, deadline: clock.Deadline
+    ) -> None:
+        """Withdraw a registration; an unknown one is no error.
+
+        :raises MatchmakerUnavailable: the directory did not let go of it
+        """
+        with _translated('unregister', registration.address):
+            record = self._record(registration)
+            if record in self._membership.records:
+                self._membership.retract(record)
+
+    def lookup(
+        self, where: address.Address, deadline: clock.Deadline
+    ) -> base.Routes:
+        """Ask the directory who listens at *where*.
+
+        It reads local files, which no deadline can interrupt: some 15 µs per
+        registration.
+
+        :returns: live listeners only; empty when there is nobody
+        :raises MatchmakerUnavailable: the directory cannot be read
+        """
+        with _translated('look up', where):
+            if not self.settings.directory.exists():
+                if self._membership.descriptors:
+                    raise base.MatchmakerUnavailable(
+                        f'ipc directory {self.settings.directory.path} '
+                        f'vanished: restart the services of this host'
+                    )
+                return _NOBODY
+            place = self._place(where)
+            try:
+                fd = os.open(place, membership.READ | os.O_DIRECTORY)
+            except FileNotFoundError:
+                return _NOBODY
+            try:
+                return base.Routes(self._read_place(fd, place, where))
+            finally:
+                os.close(fd)
+
+    def revision(self, where: address.Address) -> Hashable:
+        """Return a mark of the directory of *where*.
+
+        Joins and leaves change it, the death of a process does not.
+        """
+        try:
+            found = self._place(where).stat()
+        except FileNotFoundError:
+            return _NOWHERE
+        except (OSError, ipc.IpcDirectoryError):
+            return None
+        if abs(time.time_ns() - found.st_mtime_ns) < RACY_NS:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def close(self, deadline: clock.Deadline) -> None:
+        """Withdraw what is left and release everything; idempotent.
+
+        What cannot be removed is logged; nobody counts it any more.
+        """
+        self._closed = True
+        waited = self._starting.acquire(timeout=deadline.left())
+        try:
+            self._withdraw()
+        finally:
+            if waited:
+                self._starting.release()
+
+    def forget(self) -> None:
+        """Let go of what a forked child inherited, touching nothing of the
+        parent's. Children do it by themselves.
+        """
+        self._closed = True
+        self._starting = threading.Lock()
+        self._withdraw.detach()
+        self._membership.forget()
+
+    def _start(self, deadline: clock.Deadline) -> None:
+        """Become a member, unless we are one already."""
+        if not self._starting.acquire(timeout=deadline.left()):
+            raise base.MatchmakerUnavailable(
+                'no time left to wait for the lock file of this process'
+            )
+        try:
+            if self._closed:
+                raise base.MatchmakerUnavailable('the matchmaker is closed')
+            if self._membership.held():
+                return
+            first = not self._membership.descriptors
+            self._membership.join()
+        finally:
+            self._starting.release()
+        if first:
+            sweep.Sweep(self.settings.directory.path).run()
+
+    def _place(self, where: address.Address) -> pathlib.Path:
+        """Return the directory of the registrations of an address."""
+        place = self._places.get(where)
+        if place is None:
+            parts = [self.settings.virtual_host, *where]
+            name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+            place = pathlib.Path(self.settings.directory.path, name)
+            if len(self._places) >= _MAX_PLACES:
+                self._places.clear()
+            self._places[where] = place
+        return place
+
+    def _record(self, registration: address.Registration) -> pathlib.Path:
+        incarnation = registration.route.incarnation.hex()
+        name = f'{self.settings.member}-{incarnation}'
+        return self._place(registration.address) / name
+
+    def _encode(self, registration: address.Registration) -> bytes:
+        where, route = registration
+        record = {
+            'virtual_host': self.settings.virtual_host,
+            'scope': where.scope.name,
+            'exchange': where.exchange,
+            'topic': where.topic,
+            'server': route.server,
+            'endpoint': route.endpoint,
+            'incarnation': route.incarnation.hex(),
+            'pid': os.getpid(),
+            'host': socket.gethostname(),
+            'started': self._membership.started,
+        }
+        return json.dumps(record, indent=1).encode() + b'\n'
+
+    def _read_place(
+        self, fd: int, place: pathlib.Path, where: address.Address
+    ) -> list[address.Route]:
+        """Read the records of an address, and reap those of the dead."""
+        routes = []
+        alive: dict[str, bool] = {}
+        dead: dict[str, list[str]] = {}
+        for name in _list(fd):
+            if name.startswith('.'):
+                continue  # about to be renamed
+            match = _RECORD.fullmatch(name)
+            if match is None:
+                self._ignore(place / name, 'no record is called so')
+                continue
+            member = match[1]
+            if member not in alive:
+                alive[member] = self._is_alive(place, member)
+            if not alive[member]:
+                dead.setdefault(member, []).append(name)
+            elif route := self._read_record(fd, place / name, where):
+                routes.append(route)
+        for member, names in dead.items():
+            for name in names:
+                membership.remove(place / name)
+            membership.remove_member(place.parent, member)
+        if dead:
+            membership.remove_empty(place)
+        return routes
+
+    def _is_alive(self, place: pathlib.Path, member: str) -> bool:
+        lock = place.with_name(f'{member}.lock')
+        try:
+            return membership.is_locked(lock)
+        except PermissionError as exc:
+            # Nothing is known about it, so nothing is taken from it.
+            self._ignore(lock, exc.strerror)
+            return True
+
+    def _read_record(
+        self, fd: int, path: pathlib.Path, where: address.Address
+    ) -> address.Route | None:
+        try:
+            record = os.open(path.name, membership.READ, dir_fd=fd)
+            try:
+                content = os.read(record, _MAX_RECORD)
+            finally:
+                os.close(record)
+            return self._decode(content, path.name, where)
+        except FileNotFoundError:
+            return None  # It has just left.
+        except OSError as exc:
+            if exc.errno in _EXHAUSTED:
+                raise
+            self._ignore(path, exc.strerror)
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
+            self._ignore(path, f'{type(exc).__name__}: {exc}')
+        return None
+
+    def _decode(
+        self, content: bytes, name: str, where: address.Address
+    ) -> address.Route:
+        """Return the route in a record.
+
+        :raises ValueError: it is garbage, or not for *where*; some garbage
+            raises KeyError, TypeError or RecursionError
+        """
+        record: dict[str, Any] = json.loads(content)
+        found = [record[k] for k in ('virtual_host', 'exchange', 'topic')]
+        asked = [self.settings.virtual_host, where.exchange, where.topic]
+        if found != asked or record['scope'] != where.scope.name:
+            raise ValueError('it is about another address')
+        endpoint, server = record['endpoint'], record['server']
+        if not isinstance(endpoint, str) or not isinstance(server, str):
+            raise ValueError('endpoint and server must be text')
+        incarnation = name.rpartition('-')[2]
+        if record['incarnation'] != incarnation:
+            raise ValueError('its incarnation is not that of its name')
+        return address.Route(endpoint, bytes.fromhex(incarnation), server)
+
+    def _ignore(self, path: pathlib.Path, why: str | None) -> None:
+        """Say once that a file does not count."""
+        if str(path) in self._ignored or len(self._ignored) >= _MAX_COMPLAINTS:
+            return
+        self._ignored.add(str(path))
+        LOG.warning('Ignoring %s (%s); remove it if it stays.', path, why)
+
+
+def _list(fd: int) -> list[str]:
+    try:
+        return os.listdir(fd)
+    except FileNotFoundError:
+        return []  # The last one has just left.
+
+
+@contextlib.contextmanager
+def _translated(verb: str, where: address.Address) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ipc.IpcDirectoryError) as exc:
+        raise base.MatchmakerUnavailable(
+            f'cannot {verb} {where}: {exc}'
+        ) from exc
+
+
+#: Every matchmaker of this process, for the children that it forks.
+_IN_THIS_PROCESS: weakref.WeakSet[LocalMatchmaker] = weakref.WeakSet()
+
+
+def _forget_inherited() -> None:
+    for matchmaker in tuple(_IN_THIS_PROCESS):
+        matchmaker.forget()
+    _IN_THIS_PROCESS.clear()
+
+
+os.register_at_fork(after_in_child=_forget_inherited)

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of the driver, and how a transport URL overrides them."""
+
+import copy
+import dataclasses
+import typing
+
+from oslo_config import cfg
+import oslo_messaging
+
+GROUP = 'oslo_messaging_zmq'
+
+#: The names that the ZeroMQ deployment guide of 2015 used are kept. They
+#: stood in [DEFAULT] then, where they still work as deprecated names.
+_OPTIONS = [
+    cfg.StrOpt(
+        'rpc_zmq_matchmaker',
+        default='local',
+        deprecated_group='DEFAULT',
+        help='How peers are found when the transport URL is plain "zmq://". '
+        '"local": the processes of one host find each other through '
+        'rpc_zmq_ipc_dir, with no server. A URL such as '
+        '"zmq+NAME://" names the matchmaker itself.',
+    ),
+    cfg.StrOpt(
+        'rpc_zmq_ipc_dir',
+        deprecated_group='DEFAULT',
+        sample_default='$XDG_RUNTIME_DIR/zmq-driver, or '
+        '<temporary directory>/zmq-driver-<user id>',
+        help='Directory of the ipc sockets and registrations of this host. '
+        'Processes find each other when they share it. It must not be '
+        'world-writable; services that run as different users share it '
+        'through a group. Its path may have at most 86 bytes.',
+    ),
+    cfg.IntOpt(
+        'rpc_zmq_contexts',
+        default=1,
+        min=1,
+        max=16,
+        deprecated_group='DEFAULT',
+        help='Number of I/O threads of the one zmq context of a driver. One '
+        'carries about a gigabyte per second; more help only beyond '
+        'that, and each is a thread that wakes up.',
+    ),
+    cfg.IntOpt(
+        'rpc_zmq_topic_backlog',
+        default=10000,
+        min=1,
+        deprecated_group='DEFAULT',
+        help='Messages that a listener holds at once, accepted and not yet '
+        'processed. Beyond it, a sender is told to try another server '
+        'or to wait. A larger value takes longer bursts and more '
+        'memory, and makes callers wait longer for a slow server.',
+    ),
+    cfg.FloatOpt(
+        'rpc_cast_timeout',
+        default=30.0,
+        min=0.001,
+        deprecated_group='DEFAULT',
+        help='Seconds within which a server must acknowledge that it has '
+        'received a cast, or each copy of a fanout. A larger value '
+        'waits longer for servers that are down; the caller of cast() '
+        'is blocked meanwhile.',
+    ),
+    cfg.FloatOpt(
+        'notify_timeout',
+        default=30.0,
+        min=0.001,
+        help='Seconds within which a listener of each listener pool must '
+        'acknowledge that it has received a notification.',
+    ),
+    cfg.IntOpt(
+        'max_message_size',
+        default=64 * 1024 * 1024,
+        min=4096,
+        max=2**31 - 1,
+        help='Bytes that a serialized message may have. The sender refuses '
+        'a larger one with an error, the receiver drops the '
+        'connection that it comes from; so set it alike everywhere.',
+    ),
+    cfg.FloatOpt(
+        'connect_timeout',
+        default=2.0,
+        min=0.01,
+        help='Seconds to wait for a connection to a registered server '
+        'before the next server is tried.',
+    ),
+    cfg.FloatOpt(
+        'heartbeat_interval',
+        default=0.5,
+        min=0.1,
+        help='Seconds between two ZMTP heartbeats on each connection. They '
+        'are sent by libzmq itself, also while Python is busy.',
+    ),
+    cfg.FloatOpt(
+        'heartbeat_timeout',
+        default=1.0,
+        min=0.1,
+        help='Seconds without an answer to a heartbeat after which the peer '
+        'is taken for dead. A frozen or unplugged peer is seen after '
+        'heartbeat_interval plus heartbeat_timeout. Smaller values see '
+        'it sooner and mistake a long pause for death.',
+    ),
+    cfg.FloatOpt(
+        'linger',
+        default=1.0,
+        min=0.0,
+        help='Seconds that a closed socket goes on trying to send what was '
+        'handed to it. It bounds the time that cleanup() can take.',
+    ),
+    cfg.FloatOpt(
+        'cleanup_timeout',
+        default=5.0,
+        min=0.1,
+        help='Seconds that cleanup() waits for operations that still run.',
+    ),
+    cfg.FloatOpt(
+        'retry_interval',
+        default=1.0,
+        min=0.0,
+        help='Seconds that one of a limited number of retries waits for a '
+        'server to appear. With unlimited retries, new servers are '
+        'looked for all the time until the deadline.',
+    ),
+    cfg.IntOpt(
+        'pool_max_size',
+        default=256,
+        min=1,
+        help='Sockets that a process opens to its peers, in total. Each '
+        'costs two descriptors. When the limit is reached, the socket '
+        'that was not used for longest is closed for a new one.',
+    ),
+    cfg.IntOpt(
+        'pool_max_per_peer',
+        default=64,
+        min=1,
+        help='Sockets that a process opens to one peer: the number of '
+        'threads that can call it at the same time. Further threads '
+        'wait in turn.',
+    ),
+    cfg.IntOpt(
+        'pool_max_waiters',
+        default=1000,
+        min=1,
+        help='Threads that may wait for a socket. One more gets an error '
+        'at once.',
+    ),
+    cfg.FloatOpt(
+        'lookup_ttl',
+        default=2.0,
+        min=0.001,
+        help='Seconds for which an answer of the matchmaker is used again. '
+        'The local matchmaker notices joins and leaves sooner.',
+    ),
+    cfg.FloatOpt(
+        'lookup_negative_ttl',
+        default=0.02,
+        min=0.001,
+        help='Seconds for which the answer that nobody listens is used '
+        'again. It bounds how late a waiting client sees a new server, '
+        'and how often the matchmaker is asked meanwhile.',
+    ),
+    cfg.FloatOpt(
+        'lookup_stale_ttl',
+        default=3600.0,
+        min=0.0,
+        help='Seconds for which an old answer is used while the matchmaker '
+        'cannot be asked.',
+    ),
+]
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """Return the options for oslo-config-generator.
+
+    :returns: pairs of group name and options
+    """
+    return [(GROUP, copy.deepcopy(_OPTIONS))]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The value of every option, read once when a driver is made.
+
+    One field per option, of the same name.
+
+    Thread: any (immutable).
+    """
+
+    rpc_zmq_matchmaker: str
+    rpc_zmq_ipc_dir: str | None
+    rpc_zmq_contexts: int
+    rpc_zmq_topic_backlog: int
+    rpc_cast_timeout: float
+    notify_timeout: float
+    max_message_size: int
+    connect_timeout: float
+    heartbeat_interval: float
+    heartbeat_timeout: float
+    linger: float
+    cleanup_timeout: float
+    retry_interval: float
+    pool_max_size: int
+    pool_max_per_peer: int
+    pool_max_waiters: int
+    lookup_ttl: float
+    lookup_negative_ttl: float
+    lookup_stale_ttl: float
+
+
+def load(conf: cfg.ConfigOpts, url: oslo_messaging.TransportURL) -> Settings:
+    """Register the options with *conf* and read them.
+
+    The query of *url* overrides the configuration:
+    ``zmq:///?rpc_cast_timeout=5&linger=0``.
+
+    :param conf: the global configuration object or a private one
+    :param url: the transport URL
+    :raises oslo_messaging.InvalidTransportURL: the query names an unknown
+        option, or gives one a value that it cannot have
+    :raises oslo_config.cfg.ConfigFileValueError: the configuration does
+    """
+    conf.register_opts(_OPTIONS, group=GROUP)
+    values = {option.name: conf[GROUP][option.name] for option in _OPTIONS}
+    values.update(_overrides(url))
+    settings = Settings(**values)
+    if settings.pool_max_per_peer > settings.pool_max_size:
+        settings = dataclasses.replace(
+            settings, pool_max_per_peer=settings.pool_max_size
+        )
+    return settings
+
+
+def _overrides(url: oslo_messaging.TransportURL) -> dict[str, typing.Any]:
+    known = {option.name: option for option in _OPTIONS}
+    values = {}
+    for name, text in url.query.items():
+        option = known.get(name)
+        if option is None:
+            raise invalid_url(
+                url,
+                f'unknown option {name!r} in the query; the options of '
+                f'[{GROUP}] are: {", ".join(sorted(known))}',
+            )
+        try:
+            values[name] = option.type(text)
+        except (ValueError, TypeError) as error:
+            raise invalid_url(
+                url,
+                f'value {text!r} of option {name!r} in the query is '
+                f'invalid: {error}',
+            ) from None
+    return values
+
+
+def invalid_url(
+    url: oslo_messaging.TransportURL, problem: str
+) -> oslo_messaging.InvalidTransportURL:
+    """Return the error for a transport URL, with passwords left out.
+
+    :param problem: what is wrong and what to do
+    """
+    masked = f'{url.transport}://'
+    masked += ','.join(
+        f'{host.hostname}:{host.port}' if host.port else str(host.hostname)
+        for host in url.hosts
+    )
+    masked += f'/{url.virtual_host or ""}'
+    return oslo_messaging.InvalidTransportURL(
+        masked, f'Invalid transport URL {masked}: {problem}'
+    )

@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pool: lends sockets to threads, one thread and one peer per socket."""
+
+from collections.abc import Callable
+import logging
+import os
+import threading
+from typing import Generic
+
+from zmq_driver import clock as clocks
+from zmq_driver.pool import allocator
+from zmq_driver.pool import entry as entries
+from zmq_driver.pool import errors
+from zmq_driver.pool import events
+from zmq_driver.pool import invariants
+from zmq_driver.pool import lease as leases
+from zmq_driver.pool import ledger
+from zmq_driver.pool import options as pool_options
+from zmq_driver.pool import state as states
+from zmq_driver.pool import stats as pool_stats
+from zmq_driver.pool import waiters
+from zmq_driver.pool.entry import PeerT
+from zmq_driver.pool.entry import SocketT
+
+Entry = entries.PoolEntry
+
+LOG = logging.getLogger(__name__)
+
+# Looking a member up in its class costs more than a global name.
+_CHECKED_OUT = events.EventKind.CHECKED_OUT
+_CHECKED_IN = events.EventKind.CHECKED_IN
+
+
+class SocketPool(Generic[PeerT, SocketT]):
+    """Sockets to many peers, kept open between exchanges.
+
+    A socket is used by the thread that checked it out, and by no other. The
+    lock is held only to decide; sockets are opened, examined and closed, and
+    the listener is called, without it.
+
+    Thread: any.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        factory: Callable[[PeerT], SocketT],
+        options: pool_options.PoolOptions,
+        *,
+        clock: clocks.Clock = clocks.monotonic,
+        on_event: events.Listener | None = None,
+    ) -> None:
+        """Make an open pool without sockets, threads or descriptors.
+
+        :param name: how messages call the pool
+        :param factory: opens a socket to a peer; runs on the borrower's
+            thread and must not block on the network
+        :param options: the limits
+        :param clock: source of monotonic seconds
+        :param on_event: called with every event, on the thread that caused
+            it, without any lock held
+        """
+        self.name = name
+        self.options = options
+        self._factory = factory
+        self._clock = clock
+        self._announcer = events.Announcer(name, on_event)
+        self._pid = os.getpid()
+        # Protects the books and the wait queue.
+        self._lock = threading.Lock()
+        self._books: ledger.Ledger[PeerT, SocketT] = ledger.Ledger(self._lock)
+        self._allocator = allocator.Allocator(options, self._books)
+        # Set when the pool is closing and its last entry has gone.
+        self._drained = threading.Event()
+
+    # -- leases
+
+    def checkout(
+        self, peer: PeerT, deadline: clocks.Deadline
+    ) -> leases.SocketLease[PeerT, SocketT]:
+        """Lend the current thread a socket to *peer*.
+
+        An idle socket is preferred to a new one, the one used last to the
+        others. Where the limits allow neither, the least recently used idle
+        socket of another peer makes room. Failing that, the thread waits
+        until the deadline; with one that has passed, it does not wait.
+
+        What the factory raises passes through.
+
+        :raises PoolTimeout: no socket came free in time
+        :raises TooManyWaiters: too many threads are waiting already
+        :raises PoolClosed: the pool is closing, closed or inherited
+        """
+        owner = threading.current_thread()
+        if os.getpid() != self._pid:
+            raise self._inherited()
+        entry = waiter = None
+        now = self._clock()
+        try:
+            with self._lock:
+                self._books.holder = owner
+                entry = self._allocator.claim_locked(peer, owner, now)
+                if entry is None:
+                    waiter = self._allocator.enqueue_locked(
+                        peer, owner, not deadline.passed()
+                    )
+            if waiter is not None:
+                entry = self._wait(peer, waiter, owner, deadline)
+            while entry is not None and entry.socket is not None:
+                socket = entry.socket
+                socket.hand_over(owner)
+                if entry.reason is None and self._is_healthy(socket):
+                    if self._announcer:
+                        self._announcer.tell(_CHECKED_OUT, peer)
+                    return leases.SocketLease(
+                        self._checkin, entry, socket, owner, False
+                    )
+                unfit = entry
+                entry = self._replace(unfit, owner)
+                self._tell_closed([unfit])
+            return self._open(peer, entry, owner)
+        except BaseException:
+            self._abort(entry, waiter, owner)
+            raise
+
+    def _wait(
+        self,
+        peer: PeerT,
+        waiter: waiters.Waiter[PeerT, SocketT] | type[errors.PoolError],
+        owner: threading.Thread,
+        deadline: clocks.Deadline,
+    ) -> Entry[PeerT, SocketT]:
+        """Wait for an entry, IN_USE or NEW, unless that was refused."""
+        if not isinstance(waiter, waiters.Waiter):
+            raise self._refusal(waiter, peer, 0.0)
+        self._announcer.tell(events.EventKind.WAITING, peer)
+        since = self._clock()
+        waiter.wait(deadline.left())
+        now = self._clock()
+        with self._lock:
+            self._books.holder = owner
+            outcome = self._allocator.end_wait_locked(waiter, now - since, now)
+        if isinstance(outcome, Entry):
+            return outcome
+        raise self._refusal(outcome, peer, now - since)
+
+    def _open(
+        self,
+        peer: PeerT,
+        entry: Entry[PeerT, SocketT] | None,
+        owner: threading.Thread,
+    ) -> leases.SocketLease[PeerT, SocketT]:
+        """Open the socket of a NEW entry, and lend it."""
+        if entry is None:
+            raise self._refusal(errors.PoolClosed, peer, 0.0)
+        if entry.displaces is not None:
+            self._finish([entry.displaces], owner)
+        entry.socket = socket = self._factory(peer)
+        socket.hand_over(owner)
+        now = self._clock()
+        with self._lock:
+            self._books.holder = owner
+            lent = self._allocator.opened_locked(entry, now)
+        self._announcer.tell(events.EventKind.OPENED, peer)
+        if not lent:
+            self._finish([entry], owner)
+            raise self._refusal(errors.PoolClosed, peer, 0.0)
+        self._announcer.tell(_CHECKED_OUT, peer)
+        return leases.SocketLease(self._checkin, entry, socket, owner, True)
+
+    def _is_healthy(self, socket: SocketT) -> bool:
+        try:
+            return socket.healthy()
+        except Exception:
+            LOG.exception(
+                'pool %s: %r could not be examined', self.name, socket
+            )
+            return False
+
+    def _replace(
+        self, entry: Entry[PeerT, SocketT], owner: threading.Thread
+    ) -> Entry[PeerT, SocketT] | None:
+        """Close an IN_USE entry that is not fit to be lent.
+
+        :returns: another entry, or None if the pool is closing
+        """
+        reason = entry.reason or states.EvictReason.UNHEALTHY
+        now = self._clock()
+        with self._lock:
+            self._books.holder = owner
+            self._books.retire_locked(entry, owner, reason, now)
+        self._close_socket(entry, owner)
+        with self._lock:
+            self._books.holder = owner
+            found = self._allocator.replace_locked(entry, owner, now)
+        self._signal_if_drained()
+        return found
+
+    def _checkin(
+        self,
+        entry: Entry[PeerT, SocketT],
+        owner: threading.Thread,
+        reason: states.EvictReason | None,
+    ) -> None:
+        """End the lease of *entry*; the lease calls it."""
+        if os.getpid() != self._pid:
+            # The socket is the parent's, and so may be the lock's holder.
+            return
+        try:
+            if reason is None and entry.socket is not None:
+                entry.socket.hand_over(None)
+            now = self._clock()
+            with self._lock:
+                self._books.holder = owner
+                retired = self._allocator.checkin_locked(entry, reason, now)
+            if self._announcer:
+                self._announcer.tell(_CHECKED_IN, entry.home.peer)
+            if retired:
+                self._finish([entry], owner)
+        except BaseException:
+            self._abort(entry, None, owner)
+            raise
+
+    # -- the end of sockets
+
+    def clear(self, peer: PeerT) -> None:
+        """Let no socket to *peer* be lent again that is open now.
+
+        Idle ones are closed at once, leased ones at the end of their lease.
+        It does not block.
+        """
+        if os.getpid() != self._pid:
+            return
+        owner = threading.current_thread()
+        now = self._clock()
+        with self._lock:
+            self._books.holder = owner
+            doomed = self._allocator.clear_locked(peer, owner, now)
+        self._announcer.tell(events.EventKind.CLEARED, peer)
+        self._finish(doomed, owner)
+
+    def close(self, deadline: clocks.Deadline) -> list[leases.AbandonedLease]:
+        """Lend nothing more, and wait until everything has come back.
+
+        Waiters and new checkouts fail at once with PoolClosed. It may be
+        called again, and by several threads.
+
+        :returns: what has not come back by the deadline; whoever releases
+            it later closes its socket then
+        """
+        if os.getpid() != self._pid:
+            return []
+        owner = threading.current_thread()
+        books = self._books
+        doomed: list[Entry[PeerT, SocketT]] = []
+        now = self._clock()
+        with self._lock:
+            books.holder = owner
+            is_first = books.state is states.PoolState.OPEN
+            if is_first:
+                doomed = self._allocator.start_closing_locked(owner, now)
+        if is_first:
+            self._announcer.tell(events.EventKind.POOL_CLOSING)
+        self._finish(doomed, owner)
+        self._signal_if_drained()
+        self._drained.wait(min(deadline.left(), threading.TIMEOUT_MAX))
+        now = self._clock()
+        with self._lock:
+            books.holder = owner
+            is_last = books.state is states.PoolState.CLOSING
+            if is_last:
+                books.move_pool_locked(states.PoolState.CLOSED)
+            held = [(e.home.peer, e.owner, e.held_at) for e in books.entries]
+        if is_last:
+            self._announcer.tell(events.EventKind.POOL_CLOSED)
+        return [
+            leases.AbandonedLease(peer, holder.name, now - held_at)
+            for peer, holder, held_at in held
+            if holder is not None
+        ]
+
+    def _finish(
+        self, doomed: list[Entry[PeerT, SocketT]], owner: threading.Thread
+    ) -> None:
+        """Close RETIRING entries, and NEW ones that will not be opened."""
+        if not doomed:
+            return
+        try:
+            for entry in doomed:
+                self._close_socket(entry, owner)
+        finally:
+            now = self._clock()
+            with self._lock:
+                self._books.holder = owner
+                self._allocator.bury_locked(doomed, now)
+            self._signal_if_drained()
+        self._tell_closed(doomed)
+
+    def _close_socket(
+        self, entry: Entry[PeerT, SocketT], owner: threading.Thread
+    ) -> None:
+        socket, entry.socket = entry.socket, None
+        if socket is None:
+            return
+        try:
+            socket.hand_over(owner)
+            socket.close()
+        except Exception:
+            LOG.exception('pool %s: %r could not be closed', self.name, socket)
+
+    def _abort(
+        self,
+        entry: Entry[PeerT, SocketT] | None,
+        waiter: object,
+        owner: threading.Thread,
+    ) -> None:
+        """Give up what a failed or interrupted operation got hold of."""
+        now = self._clock()
+        with self._lock:
+            self._books.holder = owner
+            doomed = self._allocator.abort_locked(entry, waiter, owner, now)
+        self._finish(doomed, owner)
+
+    def _signal_if_drained(self) -> None:
+        if self._books.is_drained():
+            self._drained.set()
+
+    # -- what others see
+
+    @property
+    def state(self) -> states.PoolState:
+        """OPEN, CLOSING or CLOSED."""
+        return self._books.state
+
+    def stats(self) -> pool_stats.PoolStats:
+        """Return the figures of this moment.
+
+        :raises PoolClosed: the pool was inherited by a forked process
+        """
+        if os.getpid() != self._pid:
+            raise self._inherited()
+        with self._lock:
+            self._books.holder = threading.current_thread()
+            return self._books.snapshot_locked(len(self._allocator.queue))
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError if the books do not add up; for tests."""
+        with self._lock:
+            self._books.holder = threading.current_thread()
+            invariants.check_locked(self._allocator, self.options)
+
+    def __repr__(self) -> str:
+        # Without the lock: figures of slightly different moments are better
+        # than a log line that blocks.
+        counts = self._books.counts
+        return (
+            f'<SocketPool {self.name!r} {self._books.state.name} '
+            f'[peers: {len(self._books.peers)} | '
+            f'sockets: {counts[states.EntryState.IN_USE]} in use, '
+            f'{counts[states.EntryState.IDLE]} idle | '
+            f'waiting: {len(self._allocator.queue)}]>'
+        )
+
+    def _tell_closed(self, buried: list[Entry[PeerT, SocketT]]) -> None:
+        for entry in buried:
+            # Without a reason, it never had a socket.
+            if entry.reason is not None:
+                self._announcer.tell(
+                    events.EventKind.CLOSED, entry.home.peer, entry.reason
+                )
+
+    def _inherited(self) -> errors.PoolClosed:
+        return errors.PoolClosed(
+            f'pool {self.name!r} was inherited from process {self._pid}'
+        )
+
+    def _refusal(
+        self, kind: type[errors.PoolError], peer: PeerT, waited: float
+    ) -> errors.PoolError:
+        """Return the error that ends a checkout, with the figures."""
+        books = self._books
+        with self._lock:
+            books.holder = threading.current_thread()
+            home = books.peers.get(peer)
+            size = 0 if home is None else home.size
+            slots, waiting = books.slots, len(self._allocator.queue)
+            name = books.state.name
+        return kind(
+            f'no socket to {peer!r} after {waited:.3f} s: '
+            f'pool {self.name!r} is {name}, '
+            f'{size} of {self.options.max_per_peer} sockets to this peer, '
+            f'{slots} of {self.options.max_size} in all, '
+            f'{waiting} of {self.options.max_waiters} waiting'
+        )

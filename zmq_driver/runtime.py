@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that a driver has in one process: made on first use, ended at once."""
+
+from collections.abc import Sequence
+import logging
+import os
+import threading
+from typing import Any
+from typing import cast
+
+import oslo_messaging
+from stevedore import driver as stevedore_driver
+from stevedore import extension as stevedore_extension
+
+from zmq_driver import address
+from zmq_driver import clock
+from zmq_driver import context as context_
+from zmq_driver import counters as counters_
+from zmq_driver import errors
+from zmq_driver import ipc
+from zmq_driver import options
+from zmq_driver import pool as pool_
+from zmq_driver import sockets
+from zmq_driver.client import delivery as delivery_
+from zmq_driver.client import exchange
+from zmq_driver.client import notifier as notifier_
+from zmq_driver.client import routing as routing_
+from zmq_driver.client import rpc
+from zmq_driver.matchmaker import base as matchmaker_base
+from zmq_driver.matchmaker import cache as matchmaker_cache
+from zmq_driver.server import listener as listener_
+from zmq_driver.server import router as router_
+
+LOG = logging.getLogger(__name__)
+
+#: The stevedore namespace of matchmakers.
+MATCHMAKERS = 'zmq_driver.matchmakers'
+
+#: Seconds that a bind may take.
+BIND_TIMEOUT = 10.0
+
+
+class Runtime:
+    """Context, sockets, threads and registrations of a driver in one pid.
+
+    A forked child makes its own and only forgets the inherited one.
+
+    Thread: any.
+    """
+
+    def __init__(
+        self,
+        settings: options.Settings,
+        matchmaker: str,
+        virtual_host: str,
+        allowed_remote_exmods: Sequence[str],
+    ) -> None:
+        """Make what sending needs; the router comes with a listener.
+
+        :param matchmaker: the name of the matchmaker
+        :param virtual_host: the virtual host of the transport URL
+        :raises ipc.IpcDirectoryError: the ipc directory cannot be used
+        """
+        self.pid = os.getpid()
+        #: Names this driver in this process, and its files.
+        self.member = os.urandom(8).hex()
+        self.counters = counters_.Counters()
+        self._settings = settings
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._router: router_.Router | None = None
+        self._listeners: list[
+            listener_.RpcListener | listener_.NotificationListener
+        ] = []
+        self._directory = ipc.IpcDirectory(settings.rpc_zmq_ipc_dir)
+        self._directory.prepare()
+        self.matchmaker = self._make_matchmaker(matchmaker, virtual_host)
+        self._context = context_.DriverContext(
+            self.member, settings.rpc_zmq_contexts, settings.pool_max_size
+        )
+        self._socket_options = sockets.SocketOptions(
+            heartbeat_interval=settings.heartbeat_interval,
+            heartbeat_timeout=settings.heartbeat_timeout,
+            connect_timeout=settings.connect_timeout,
+            linger=settings.linger,
+            max_message_size=settings.max_message_size,
+        )
+        self.pool: pool_.SocketPool[str, sockets.PeerSocket] = (
+            pool_.SocketPool(
+                self.member,
+                self._open_socket,
+                pool_.PoolOptions(
+                    max_size=settings.pool_max_size,
+                    max_per_peer=settings.pool_max_per_peer,
+                    max_waiters=settings.pool_max_waiters,
+                ),
+            )
+        )
+        routing = routing_.Routing(
+            self.matchmaker, settings.retry_interval, self._sleep
+        )
+        ids = exchange.MessageIds()
+        delivery = delivery_.Delivery(
+            self.pool,
+            routing,
+            self.counters,
+            settings.connect_timeout,
+            self._sleep,
+        )
+        self.rpc = rpc.RpcClient(
+            delivery, routing, ids, self.counters, allowed_remote_exmods
+        )
+        self.notifier = notifier_.Notifier(delivery, routing, ids)
+
+    def listen(
+        self, where: address.Address, server: str
+    ) -> listener_.RpcListener:
+        """Return an RPC listener, which receives once it is started.
+
+        :raises errors.ListenFailure: this process cannot be reached
+        """
+        router = self._running_router()
+        subscription = listener_.Subscription(
+            router, self.matchmaker, [where], server
+        )
+        listener = listener_.RpcListener(
+            subscription,
+            router,
+            self._settings.rpc_zmq_topic_backlog,
+            self._settings.max_message_size,
+        )
+        self._keep(listener)
+        return listener
+
+    def listen_for_notifications(
+        self, addresses: Sequence[address.Address], listener_pool: str
+    ) -> listener_.NotificationListener:
+        """Return a notification listener, which receives already.
+
+        :raises errors.ListenFailure: this process cannot be reached
+        """
+        router = self._running_router()
+        subscription = listener_.Subscription(
+            router, self.matchmaker, addresses, listener_pool
+        )
+        listener = listener_.NotificationListener(
+            subscription,
+            self._settings.rpc_zmq_topic_backlog,
+            self.counters,
+            self._forward,
+        )
+        listener.open(clock.Deadline(BIND_TIMEOUT))
+        self._keep(listener)
+        return listener
+
+    def close(self, deadline: clock.Deadline) -> None:
+        """End everything, in the order in which it depends on each other.
+
+        Listeners leave first, so that nobody finds them any more; then
+        operations that still run are waited for; replies that they made are
+        sent; and the sockets go last.
+        """
+        self._closing.set()
+        with self._lock:
+            listeners, self._listeners = self._listeners, []
+            router = self._router
+        for listener in listeners:
+            listener.stop()
+        self.matchmaker.close(deadline)
+        for abandoned in self.pool.close(deadline):
+            LOG.warning('cleanup does not wait any longer for %s', abandoned)
+        # What must happen needs a moment even if the deadline has passed.
+        last = clock.Deadline(
+            max(deadline.left(), 0.5) + self._settings.linger
+        )
+        if router is not None and not router.stop(last):
+            LOG.warning(
+                'the router thread at %s did not end in time', router.endpoint
+            )
+        self._context.close(last)
+
+    def forget(self) -> None:
+        """Let go of this in a forked child, without touching a socket."""
+        self.matchmaker.forget()
+
+    def _make_matchmaker(
+        self, name: str, virtual_host: str
+    ) -> matchmaker_cache.CachedMatchmaker:
+        backend = load_matchmaker(name)(
+            matchmaker_base.MatchmakerSettings(
+                directory=self._directory,
+                virtual_host=virtual_host,
+                member=self.member,
+            )
+        )
+        return matchmaker_cache.CachedMatchmaker(
+            backend,
+            ttl=self._settings.lookup_ttl,
+            negative_ttl=self._settings.lookup_negative_ttl,
+            stale_ttl=self._settings.lookup_stale_ttl,
+        )
+
+    def _open_socket(self, endpoint: str) -> sockets.PeerSocket:
+        return sockets.PeerSocket(
+            self._context, endpoint, self._socket_options
+        )
+
+    def _running_router(self) -> router_.Router:
+        with self._lock:
+            if self._closing.is_set():
+                raise errors.DriverClosed('the transport was cleaned up')
+            if self._router is None:
+                router = router_.Router(
+                    self.member,
+                    self._context,
+                    self._directory.endpoint(self.member),
+                    self._socket_options,
+                    self.counters,
+                )
+                router.start(clock.Deadline(BIND_TIMEOUT))
+                self._router = router
+            return self._router
+
+    def _keep(
+        self,
+        listener: 'listener_.RpcListener | listener_.NotificationListener',
+    ) -> None:
+        with self._lock:
+            self._listeners.append(listener)
+
+    def _forward(self, delivery: router_.Delivery) -> None:
+        header = delivery.header
+        where = address.Address(
+            address.Scope.NOTIFICATION, header.exchange, header.topic
+        )
+        try:
+            self.notifier.forward(
+                where,
+                header.server,
+                delivery.body,
+                deadline=clock.Deadline(self._settings.cleanup_timeout),
+            )
+        except oslo_messaging.MessagingException as error:
+            LOG.error(
+                'notification %s to %s was requeued by a listener that '
+                'stopped, and is lost: %s',
+                header.message_id.hex(),
+                where,
+                error,
+            )
+
+    def _sleep(self, seconds: float) -> None:
+        if self._closing.wait(seconds):
+            raise errors.DriverClosed('the transport was cleaned up')
+
+
+def load_matchmaker(name: str) -> type[matchmaker_base.Matchmaker]:
+    """Return the matchmaker that an entry point names.
+
+    :raises RuntimeError: there is none of this name
+    """
+    manager: stevedore_driver.DriverManager[Any] = (
+        stevedore_driver.DriverManager(MATCHMAKERS, name)
+    )
+    matchmaker: Any = manager.driver
+    return cast('type[matchmaker_base.Matchmaker]', matchmaker)
+
+
+def matchmaker_names() -> list[str]:
+    """Return the names of all matchmakers that are installed."""
+    manager: stevedore_extension.ExtensionManager[Any] = (
+        stevedore_extension.ExtensionManager(MATCHMAKERS)
+    )
+    return sorted(manager.names())

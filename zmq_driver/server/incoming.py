@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Incoming messages, as oslo.messaging's servers handle them."""
+
+from collections.abc import Callable
+import json
+import logging
+import sys
+from typing import Any
+
+from zmq_driver import _oslo
+from zmq_driver import body
+from zmq_driver import envelope
+from zmq_driver.server import router as router_
+
+LOG = logging.getLogger(__name__)
+
+
+class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
+    """A call or cast on its way through the server.
+
+    It was acknowledged when it was received, so :meth:`acknowledge` has
+    nothing left to do. A call gets exactly one answer.
+
+    Thread: any; oslo.messaging replies from executor workers and sends
+    heartbeats from threads of its own.
+    """
+
+    def __init__(
+        self,
+        router: router_.Router,
+        delivery: router_.Delivery,
+        max_size: int,
+        finished: Callable[[], None],
+    ) -> None:
+        """Wrap a delivery.
+
+        :param max_size: bytes that a reply may have
+        :param finished: called once, when the message is dealt with
+        """
+        header = delivery.header
+        super().__init__(
+            delivery.ctxt, delivery.message, header.message_id.hex()
+        )
+        if header.monitor_timeout:
+            # oslo.messaging beats at half of it, in whole seconds.
+            self.client_timeout = header.monitor_timeout
+        self._router = router
+        self._routing_id = delivery.routing_id
+        self._message_id = header.message_id
+        self._wants_reply = bool(header.flags & envelope.WANT_REPLY)
+        self._max_size = max_size
+        self._finished: Callable[[], None] | None = finished
+
+    def acknowledge(self) -> None:
+        """Do nothing: the router acknowledged when it accepted."""
+
+    def requeue(self) -> None:
+        """Do nothing: calls and casts are delivered at most once."""
+
+    def reply(self, reply: Any = None, failure: Any = None) -> None:
+        """Queue the answer of a call; a cast gets none.
+
+        :param reply: the result
+        :param failure: ``sys.exc_info()`` of what the method raised
+        """
+        finished, self._finished = self._finished, None
+        if finished is None:
+            LOG.warning(
+                'message %s was replied to twice; the second reply is dropped',
+                self.msg_id,
+            )
+            return
+        try:
+            if self._wants_reply:
+                self._reply(reply, failure)
+        except Exception:
+            LOG.exception('cannot reply to message %s', self.msg_id)
+        finally:
+            finished()
+
+    def heartbeat(self) -> None:
+        """Tell the waiting caller that its call is still being executed."""
+        if self._wants_reply:
+            self._router.send(
+                self._routing_id, envelope.encode_heartbeat(self._message_id)
+            )
+
+    def _reply(self, reply: Any, failure: Any) -> None:
+        content = None
+        if failure is None:
+            try:
+                content = body.encode_reply(reply, self._max_size)
+            except (ValueError, TypeError):
+                # The caller learns why; without an answer it would wait.
+                LOG.exception(
+                    'the result of message %s cannot be sent', self.msg_id
+                )
+                failure = sys.exc_info()
+        if content is None:
+            content = _encode_failure(failure, self._max_size)
+        self._router.send(
+            self._routing_id,
+            envelope.encode_reply(self._message_id, failure is not None),
+            content,
+        )
+
+
+def _encode_failure(failure: Any, max_size: int) -> bytes:
+    """Return what rebuilds an exception at the caller.
+
+    An exception whose arguments cannot be serialized, or that is too large,
+    travels as its class and text.
+    """
+    try:
+        content = str(_oslo.serialize_remote_exception(failure)).encode()
+        if len(content) <= max_size:
+            return content
+        problem = 'it is too large'
+    except (ValueError, TypeError, RecursionError) as error:
+        problem = str(error)
+    LOG.warning(
+        'the arguments of a remote %s are not sent: %s',
+        failure[0].__name__,
+        problem,
+    )
+    text = _text_of(failure[1])[: max_size // 8]
+    return json.dumps(
+        {
+            'class': failure[0].__name__,
+            'module': failure[0].__module__,
+            'message': text,
+            'tb': [],
+            'args': [text],
+            'kwargs': {},
+        }
+    ).encode()
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return f'<{type(error).__name__} whose text cannot be shown>'
+
+
+class NotificationIncoming(_oslo.IncomingMessage):  # type: ignore[misc]
+    """A notification on its way through a listener.
+
+    Thread: any; oslo.messaging answers from executor workers.
+    """
+
+    def __init__(
+        self,
+        delivery: router_.Delivery,
+        finished: Callable[[], None],
+        requeue: Callable[['NotificationIncoming'], None],
+    ) -> None:
+        """Wrap a delivery.
+
+        :param finished: called once, when the listener is done with it
+        :param requeue: called when the listener wants to see it again
+        """
+        super().__init__(
+            delivery.ctxt, delivery.message, delivery.header.message_id.hex()
+        )
+        self.delivery = delivery
+        #: How often the listener asked to see it again.
+        self.requeued = 0
+        self._finished = finished
+        self._requeue = requeue
+
+    def acknowledge(self) -> None:
+        """Be done with the notification."""
+        self._finished()
+
+    def requeue(self) -> None:
+        """Let the listener see the notification again, a little later."""
+        self.requeued += 1
+        self._requeue(self)

@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listeners: what a router delivers to, and oslo.messaging serves from."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import logging
+import os
+import random
+import threading
+from typing import Any
+from typing import Protocol
+
+from zmq_driver import _oslo
+from zmq_driver import address
+from zmq_driver import clock
+from zmq_driver import counters as counters_
+from zmq_driver import envelope
+from zmq_driver import errors
+from zmq_driver.matchmaker import base as matchmaker_base
+from zmq_driver.server import incoming
+from zmq_driver.server import router as router_
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds that stop() may take to withdraw a listener.
+STOP_TIMEOUT = 5.0
+#: Seconds after which a waiting poll() looks round unasked.
+POLL_INTERVAL = 5.0
+#: Seconds before a requeued notification is seen again: the first and the
+#: longest pause. It doubles each time, so that an endpoint that always asks
+#: for a message again does not turn into a busy loop.
+REQUEUE_PAUSES = (0.05, 5.0)
+
+
+class Registry(Protocol):
+    """The part of a matchmaker that a listener needs.
+
+    Thread: any.
+    """
+
+    def register(
+        self, registration: address.Registration, deadline: clock.Deadline
+    ) -> None:
+        """Publish a registration."""
+
+    def unregister(
+        self, registration: address.Registration, deadline: clock.Deadline
+    ) -> None:
+        """Withdraw a registration."""
+
+
+class Subscription:
+    """A listener's place in the router and at the matchmaker.
+
+    Thread: any; the router reads it.
+    """
+
+    def __init__(
+        self,
+        router: router_.Router,
+        registry: Registry,
+        addresses: Sequence[address.Address],
+        server: str,
+    ) -> None:
+        """Describe the subscription; nobody can see it yet.
+
+        :param addresses: what the listener receives
+        :param server: the RPC server's name, or the listener pool
+        """
+        self.incarnation = os.urandom(envelope.ID_SIZE)
+        self._router = router
+        self._registry = registry
+        self._server = server
+        self._scope = addresses[0].scope
+        self._names = {(where.exchange, where.topic) for where in addresses}
+        route = address.Route(router.endpoint, self.incarnation, server)
+        self._registrations = [
+            address.Registration(where, route) for where in addresses
+        ]
+        self._lock = threading.Lock()
+        self._open = False
+
+    def serves(self, header: envelope.Header) -> bool:
+        """Return whether a request is addressed to this listener."""
+        notification = bool(header.flags & envelope.NOTIFICATION)
+        return (
+            (header.exchange, header.topic) in self._names
+            and header.server == self._server
+            and notification == (self._scope is address.Scope.NOTIFICATION)
+        )
+
+    def open(self, sink: router_.Sink, deadline: clock.Deadline) -> None:
+        """Receive at the router, then be found at the matchmaker.
+
+        :raises errors.ListenFailure: it cannot be found; the subscription is
+            closed again
+        """
+        with self._lock:
+            self._open = True
+        self._router.attach(sink)
+        try:
+            for registration in self._registrations:
+                self._registry.register(registration, deadline)
+        except matchmaker_base.MatchmakerUnavailable as error:
+            self.close(sink, clock.Deadline(STOP_TIMEOUT))
+            raise errors.ListenFailure(
+                f'cannot register a listener for '
+                f'{self._registrations[0].address}: {error}'
+            ) from error
+
+    def close(self, sink: router_.Sink, deadline: clock.Deadline) -> None:
+        """Be found no more, then receive no more; idempotent."""
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+        for registration in self._registrations:
+            try:
+                self._registry.unregister(registration, deadline)
+            except matchmaker_base.MatchmakerUnavailable as error:
+                LOG.warning(
+                    'the registration of %s could not be withdrawn, '
+                    'it ends by itself: %s',
+                    registration.address,
+                    error,
+                )
+        self._router.detach(sink, deadline)
+
+
+class _Backlog:
+    """Counts the messages of a listener that are not dealt with yet.
+
+    Thread: any.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def enter(self) -> bool:
+        """Count one more, unless the limit is reached."""
+        with self._lock:
+            if self._count >= self._limit:
+                return False
+            self._count += 1
+            return True
+
+    def leave(self) -> None:
+        """Count one less."""
+        with self._lock:
+            self._count -= 1
+
+
+class RpcListener(_oslo.Listener):  # type: ignore[misc]
+    """Hands each call or cast to the server, on the router thread.
+
+    Thread: any, except :meth:`deliver` and :meth:`serves`: router.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        router: router_.Router,
+        backlog: int,
+        max_size: int,
+    ) -> None:
+        """Describe the listener; it receives once it is started.
+
+        :param backlog: messages that may be in the server's hands at once
+        :param max_size: bytes that a reply may have
+        """
+        super().__init__(batch_size=1, batch_timeout=None)
+        self.incarnation = subscription.incarnation
+        self._subscription = subscription
+        self._router = router
+        self._backlog = _Backlog(backlog)
+        self._max_size = max_size
+        self._pid = os.getpid()
+
+    def start(self, on_incoming_callback: Callable[[list[Any]], Any]) -> None:
+        """Receive from now on.
+
+        :param on_incoming_callback: given a list of one message; it must
+            not block, since it runs on the router thread
+        :raises errors.ListenFailure: nobody can find us
+        """
+        super().start(on_incoming_callback)
+        self._subscription.open(self, clock.Deadline(STOP_TIMEOUT))
+
+    def stop(self) -> None:
+        """Receive no more; replies to what was received still go out."""
+        if os.getpid() != self._pid:
+            return
+        self._subscription.close(self, clock.Deadline(STOP_TIMEOUT))
+        super().stop()
+
+    def cleanup(self) -> None:
+        """Stop, if that was not done."""
+        self.stop()
+
+    def serves(self, header: envelope.Header) -> bool:
+        """Return whether a request is addressed to this listener."""
+        return self._subscription.serves(header)
+
+    def deliver(
+        self, delivery: router_.Delivery
+    ) -> envelope.NackReason | None:
+        """Hand a request to the server, or say why not."""
+        callback = self.on_incoming_callback
+        if callback is None:
+            return envelope.NackReason.STOPPED
+        if not self._backlog.enter():
+            return envelope.NackReason.BUSY
+        message = incoming.RpcIncoming(
+            self._router, delivery, self._max_size, self._backlog.leave
+        )
+        try:
+            callback([message])
+        except RuntimeError as error:
+            # The server's executor is shut down: nothing ran.
+            self._backlog.leave()
+            LOG.debug('a stopped server refused a message: %s', error)
+            return envelope.NackReason.STOPPED
+        return None
+
+
+class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
+    """Queues notifications until the server polls them.
+
+    Thread: any, except :meth:`deliver` and :meth:`serves`: router.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        backlog: int,
+        counters: counters_.Counters,
+        forward: Callable[[router_.Delivery], None],
+        time: clock.Clock = clock.monotonic,
+    ) -> None:
+        """Describe the listener; it receives once it is opened.
+
+        :param backlog: notifications that may be in its hands at once
+        :param forward: sends a notification to another member of the
+            listener pool; called with what was requeued after the stop
+        """
+        super().__init__()
+        self.incarnation = subscription.incarnation
+        self._subscription = subscription
+        self._backlog = _Backlog(backlog)
+        self._counters = counters
+        self._forward = forward
+        self._time = time
+        self._changed = threading.Condition(threading.Lock())
+        # Under the lock: what can be polled, what can be polled later (with
+        # the time from which on), what came back too late.
+        self._ready: list[incoming.NotificationIncoming] = []
+        self._paused: list[tuple[float, incoming.NotificationIncoming]] = []
+        self._homeless: list[router_.Delivery] = []
+        self._stopped = False
+        self._pid = os.getpid()
+
+    def open(self, deadline: clock.Deadline) -> None:
+        """Receive from now on.
+
+        :raises errors.ListenFailure: nobody can find us
+        """
+        self._subscription.open(self, deadline)
+
+    def poll(
+        self,
+        timeout: float | None = None,
+        batch_size: int = 1,
+        batch_timeout: float | None = None,
+    ) -> list[incoming.NotificationIncoming]:
+        """Wait for a batch of notifications.
+
+        :param timeout: seconds to wait for the first one; None is for ever,
+            that is, until :meth:`stop`
+        :param batch_size: how many to wait for
+        :param batch_timeout: seconds to wait for the others once there is
+            one; None waits for all of them
+        :returns: at most *batch_size*; none after the stop once all that was
+            received has been polled
+        """
+        with self._changed:
+            self._wait_locked(1, timeout)
+            if self._ready:
+                self._wait_locked(batch_size, batch_timeout)
+            batch = self._ready[:batch_size]
+            del self._ready[:batch_size]
+            return batch
+
+    def stop(self) -> None:
+        """Receive no more, and let poll() return what there is."""
+        if os.getpid() != self._pid:
+            return
+        self._subscription.close(self, clock.Deadline(STOP_TIMEOUT))
+        with self._changed:
+            self._stopped = True
+            self._ready += [message for _, message in self._paused]
+            self._paused.clear()
+            self._changed.notify_all()
+
+    def cleanup(self) -> None:
+        """Stop, and pass on what came back after the stop."""
+        if os.getpid() != self._pid:
+            return
+        self.stop()
+        with self._changed:
+            homeless, self._homeless = self._homeless, []
+        for delivery in homeless:
+            self._forward(delivery)
+
+    def serves(self, header: envelope.Header) -> bool:
+        """Return whether a notification is addressed to this listener."""
+        return self._subscription.serves(header)
+
+    def deliver(
+        self, delivery: router_.Delivery
+    ) -> envelope.NackReason | None:
+        """Queue a notification, or say why not."""
+        if not self._backlog.enter():
+            return envelope.NackReason.BUSY
+        message = incoming.NotificationIncoming(
+            delivery, self._backlog.leave, self._requeue
+        )
+        with self._changed:
+            if self._stopped:
+                return envelope.NackReason.STOPPED
+            self._ready.append(message)
+            self._changed.notify()
+        return None
+
+    def _requeue(self, message: incoming.NotificationIncoming) -> None:
+        self._counters.add('requeued')
+        first, longest = REQUEUE_PAUSES
+        pause = min(longest, first * 2 ** min(message.requeued - 1, 16))
+        ready_at = self._time() + pause * random.uniform(0.5, 1.0)
+        with self._changed:
+            if self._stopped:
+                self._homeless.append(message.delivery)
+            else:
+                self._paused.append((ready_at, message))
+                self._changed.notify()
+
+    def _wait_locked(self, count: int, timeout: float | None) -> None:
+        """Wait until *count* messages are ready, or the stop."""
+        end = None if timeout is None else self._time() + timeout
+        while not self._stopped:
+            now = self._time()
+            pause = self._resume_locked(now)
+            if len(self._ready) >= count:
+                return
+            if end is not None:
+                if now >= end:
+                    return
+                pause = min(pause, end - now)
+            self._changed.wait(pause)
+
+    def _resume_locked(self, now: float) -> float:
+        """Make ready whose pause is over; return the seconds to the next."""
+        if not self._paused:
+            return POLL_INTERVAL
+        self._ready += [m for at, m in self._paused if at <= now]
+        self._paused = [(at, m) for at, m in self._paused if at > now]
+        next_at = min(
+            (at for at, _ in self._paused), default=now + POLL_INTERVAL
+        )
+        return min(next_at - now, POLL_INTERVAL)

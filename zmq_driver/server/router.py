@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The router thread: the only owner of a driver's ROUTER socket.
+
+It hands requests to listeners and sends what others ask it to send. It lives
+from the first listener until the driver's cleanup, longer than any server,
+because replies are still made after a server was stopped.
+"""
+
+import collections
+from collections.abc import Sequence
+import contextlib
+import logging
+import pathlib
+import stat
+import threading
+from typing import Any
+from typing import NamedTuple
+from typing import Protocol
+
+import zmq
+
+from zmq_driver import body as body_
+from zmq_driver import clock
+from zmq_driver import context as context_
+from zmq_driver import counters as counters_
+from zmq_driver import envelope
+from zmq_driver import errors
+from zmq_driver import sockets
+from zmq_driver import threads
+from zmq_driver.server import wakeup
+
+LOG = logging.getLogger(__name__)
+
+#: Messages taken from the socket before the outbox is looked at again.
+BATCH = 100
+#: Milliseconds after which an idle router thread looks round unasked.
+POLL_INTERVAL_MS = 5000
+
+
+class Delivery(NamedTuple):
+    """One request as it came in."""
+
+    #: The connection that it came from, and the reply goes to.
+    routing_id: bytes
+    header: envelope.Header
+    #: The request body as it was on the wire.
+    body: bytes
+    ctxt: dict[str, Any]
+    message: dict[str, Any]
+
+
+class Sink(Protocol):
+    """What the router delivers to.
+
+    Thread: router.
+    """
+
+    #: The 16 bytes that senders name the listener by.
+    incarnation: bytes
+
+    def serves(self, header: envelope.Header) -> bool:
+        """Return whether *header* is addressed to this listener."""
+
+    def deliver(self, delivery: Delivery) -> envelope.NackReason | None:
+        """Take a request, or say why not; does not wait."""
+
+
+class Router:
+    """Runs the router thread.
+
+    Thread: any.
+    """
+
+    def __init__(
+        self,
+        driver_id: str,
+        context: context_.DriverContext,
+        endpoint: str,
+        options: sockets.SocketOptions,
+        counters: counters_.Counters,
+    ) -> None:
+        """Describe the router; nothing is opened yet.
+
+        :param endpoint: where to bind, ``ipc://`` followed by a path
+        """
+        self.endpoint = endpoint
+        self._context = context
+        self._options = options
+        self._counters = counters
+        self._lock = threading.Lock()
+        # Replaced as a whole under the lock, read without it.
+        self._sinks: dict[bytes, Sink] = {}
+        self._outbox: collections.deque[Sequence[bytes] | threading.Event] = (
+            collections.deque()
+        )
+        self._wakeup = wakeup.Wakeup()
+        self._stopping = False
+        self._bound = threading.Event()
+        self._bind_error: Exception | None = None
+        self._garbage_log = counters_.LimitedLog(LOG, logging.WARNING)
+        self._thread = threads.ServiceThread('router', driver_id, self._run)
+
+    def start(self, deadline: clock.Deadline) -> None:
+        """Start the thread and wait until its socket is bound.
+
+        :raises errors.ListenFailure: it could not be bound
+        """
+        self._thread.start()
+        if not self._bound.wait(deadline.left()):
+            raise errors.ListenFailure(
+                f'{self.endpoint} was not bound in {deadline.timeout} s'
+            )
+        if self._bind_error is not None:
+            raise errors.ListenFailure(
+                f'cannot listen at {self.endpoint}: {self._bind_error}'
+            ) from self._bind_error
+
+    def attach(self, sink: Sink) -> None:
+        """Deliver to *sink* from now on."""
+        with self._lock:
+            self._sinks = {**self._sinks, sink.incarnation: sink}
+
+    def detach(self, sink: Sink, deadline: clock.Deadline) -> None:
+        """Deliver to *sink* no more, also not in this very moment."""
+        with self._lock:
+            self._sinks = {
+                incarnation: other
+                for incarnation, other in self._sinks.items()
+                if other is not sink
+            }
+        if self._thread.is_alive() and not self._thread.is_current():
+            passed = threading.Event()
+            self._post(passed)
+            passed.wait(deadline.left())
+
+    def send(
+        self, routing_id: bytes, header: bytes, body: bytes = b''
+    ) -> None:
+        """Queue a message for the connection *routing_id*."""
+        self._post((routing_id, header, body))
+
+    def stop(self, deadline: clock.Deadline) -> bool:
+        """Send what is queued, close the socket and end the thread.
+
+        :returns: whether the thread ended before the deadline
+        """
+        self._stopping = True
+        self._wakeup.set()
+        return self._thread.join(deadline.left())
+
+    def _post(self, item: Sequence[bytes] | threading.Event) -> None:
+        self._outbox.append(item)
+        self._wakeup.set()
+
+    # What follows runs on the router thread.
+
+    def _run(self) -> None:
+        try:
+            socket = sockets.RouterSocket(
+                self._context, self.endpoint, self._options
+            )
+        except zmq.ZMQError as error:
+            self._bind_error = error
+            self._wakeup.close()
+            self._bound.set()
+            return
+        try:
+            self._share_endpoint()
+            self._bound.set()
+            self._loop(socket)
+        finally:
+            self._flush(socket)
+            self._wakeup.close()
+            socket.close()
+            self._unlink_endpoint()
+            # Whoever still waits for the thread to pass need not.
+            self._release_waiters()
+
+    def _loop(self, socket: sockets.RouterSocket) -> None:
+        poller = zmq.Poller()
+        socket.register(poller)
+        poller.register(self._wakeup.fd, zmq.POLLIN)
+        while not self._stopping:
+            try:
+                poller.poll(POLL_INTERVAL_MS)
+                self._wakeup.clear()
+                self._flush(socket)
+                self._drain(socket)
+            except Exception:
+                # One bad message or listener must not end the service.
+                LOG.exception(
+                    'the router at %s goes on after an unexpected error',
+                    self.endpoint,
+                )
+
+    def _drain(self, socket: sockets.RouterSocket) -> None:
+        for _ in range(BATCH):
+            frames = socket.receive()
+            if frames is None:
+                return
+            self._receive(socket, frames)
+
+    def _flush(self, socket: sockets.RouterSocket) -> None:
+        while self._outbox:
+            item = self._outbox.popleft()
+            if isinstance(item, threading.Event):
+                item.set()
+            else:
+                self._send(socket, item)
+
+    def _release_waiters(self) -> None:
+        while self._outbox:
+            item = self._outbox.popleft()
+            if isinstance(item, threading.Event):
+                item.set()
+
+    def _send(
+        self, socket: sockets.RouterSocket, frames: Sequence[bytes]
+    ) -> None:
+        if not socket.send(frames):
+            self._counters.add('replies_unroutable')
+            LOG.debug('an answer could not be sent: its client has gone')
+
+    def _receive(
+        self, socket: sockets.RouterSocket, frames: Sequence[bytes]
+    ) -> None:
+        routing_id = frames[0]
+        try:
+            message = envelope.decode(frames[1:])
+        except envelope.UnsupportedVersion as error:
+            self._undecodable(error)
+            if error.kind == envelope.Kind.REQUEST:
+                self._send(
+                    socket,
+                    (
+                        routing_id,
+                        envelope.encode_nack(
+                            error.message_id,
+                            envelope.NackReason.UNSUPPORTED_VERSION,
+                        ),
+                        b'',
+                    ),
+                )
+            return
+        except envelope.DecodeError as error:
+            self._undecodable(error)
+            return
+        header = message.header
+        if header.kind is not envelope.Kind.REQUEST:
+            self._undecodable(f'{header.kind.name} is nothing for a server')
+            return
+        reason = self._deliver(routing_id, message)
+        if reason is not None:
+            self._counters.add('messages_refused')
+            answer = envelope.encode_nack(header.message_id, reason)
+        elif header.flags & envelope.WANT_ACK:
+            answer = envelope.encode_ack(header.message_id)
+        else:
+            return
+        self._send(socket, (routing_id, answer, b''))
+
+    def _deliver(
+        self, routing_id: bytes, message: envelope.Message
+    ) -> envelope.NackReason | None:
+        header = message.header
+        sink = self._find(header)
+        if sink is None:
+            return envelope.NackReason.UNKNOWN_TARGET
+        try:
+            ctxt, payload = body_.decode_request(message.body)
+        except body_.BodyDecodeError as error:
+            self._undecodable(error)
+            return envelope.NackReason.UNDECODABLE
+        reason = sink.deliver(
+            Delivery(routing_id, header, message.body, ctxt, payload)
+        )
+        if reason is None:
+            self._counters.add('messages_received')
+        return reason
+
+    def _find(self, header: envelope.Header) -> Sink | None:
+        """Return the listener that a request is for, and only that one."""
+        if header.incarnation != envelope.ANY_INCARNATION:
+            sink = self._sinks.get(header.incarnation)
+            return sink if sink is not None and sink.serves(header) else None
+        for sink in self._sinks.values():
+            if sink.serves(header):
+                return sink
+        return None
+
+    def _undecodable(self, problem: object) -> None:
+        self._counters.add('messages_undecodable')
+        self._garbage_log(
+            'dropped a message that is not ours, received at %s: %s',
+            self.endpoint,
+            problem,
+        )
+
+    def _path(self) -> pathlib.Path | None:
+        scheme, _, path = self.endpoint.partition('://')
+        return pathlib.Path(path) if scheme == 'ipc' else None
+
+    def _share_endpoint(self) -> None:
+        """Give the ipc socket the rights that its directory gives."""
+        path = self._path()
+        if path is None:
+            return
+        with contextlib.suppress(OSError):
+            shared = path.parent.stat().st_mode & stat.S_IWGRP
+            path.chmod(0o660 if shared else 0o600)
+
+    def _unlink_endpoint(self) -> None:
+        """Remove the ipc socket's file, which libzmq leaves behind."""
+        path = self._path()
+        if path is not None:
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two kinds of socket that the driver opens, configured and owned.
+
+Seconds become libzmq's milliseconds here and nowhere else.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import math
+import socket as posix
+
+import zmq
+
+from zmq_driver import context as context_
+from zmq_driver import errors
+from zmq_driver import ownership
+
+#: libzmq's ZMQ_BACKLOG; its default of 100 is too small for the moment when
+#: a restarted server meets all its clients again.
+LISTEN_BACKLOG = 4096
+
+_IPC = 'ipc://'
+
+
+@dataclasses.dataclass(frozen=True)
+class SocketOptions:
+    """How sockets are configured; all times in seconds.
+
+    Thread: any (immutable).
+    """
+
+    heartbeat_interval: float
+    heartbeat_timeout: float
+    connect_timeout: float
+    linger: float
+    max_message_size: int
+
+
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(seconds * 1000)
+
+
+def _configure(socket: 'zmq.Socket[bytes]', options: SocketOptions) -> None:
+    socket.set(zmq.LINGER, _milliseconds(options.linger))
+    socket.set(zmq.HEARTBEAT_IVL, _milliseconds(options.heartbeat_interval))
+    socket.set(zmq.HEARTBEAT_TIMEOUT, _milliseconds(options.heartbeat_timeout))
+    socket.set(zmq.HANDSHAKE_IVL, _milliseconds(options.connect_timeout))
+    # A frame is a header or a body; the header is small.
+    socket.set(zmq.MAXMSGSIZE, options.max_message_size)
+    socket.set(zmq.IPV6, 1)
+
+
+class PeerSocket(ownership.Owned):
+    """A DEALER with one connection to one peer, for its whole life.
+
+    It never reconnects: once the connection is gone, the socket reports that
+    it is not connected, for ever. So a message can only have gone to the
+    process that was there when the connection was made, and a peer that was
+    restarted between two looks cannot be taken for the old one.
+
+    Thread: owner only (checked).
+    """
+
+    __slots__ = ('_endpoint', '_options', '_rcvtimeo_ms', '_socket')
+
+    def __init__(
+        self,
+        context: context_.DriverContext,
+        endpoint: str,
+        options: SocketOptions,
+    ) -> None:
+        """Open the socket and start to connect; does not wait.
+
+        :param endpoint: as the peer's ROUTER is bound
+        :raises zmq.ZMQError: no descriptor is left, or a bad endpoint
+        """
+        super().__init__()
+        self._endpoint = endpoint
+        self._options = options
+        self._socket = context.socket(zmq.DEALER)
+        try:
+            _configure(self._socket, options)
+            # Queue nothing for a peer that is not connected, so that a send
+            # either reaches the connection or reports EAGAIN.
+            self._socket.set(zmq.IMMEDIATE, 1)
+            self._socket.set(zmq.RECONNECT_IVL, -1)
+            self._socket.set(
+                zmq.CONNECT_TIMEOUT, _milliseconds(options.connect_timeout)
+            )
+            self._rcvtimeo_ms = -1
+            self._socket.connect(endpoint)
+        except BaseException:
+            self._socket.close(0)
+            raise
+
+    def wait_connected(self, timeout: float) -> bool:
+        """Wait until the handshake with the peer is done.
+
+        libzmq tells nobody that a connection was refused, so the system is
+        asked first where that costs nothing.
+
+        :param timeout: seconds
+        """
+        self.check_owner()
+        if _refused(self._endpoint):
+            return False
+        return bool(self._socket.poll(_milliseconds(timeout), zmq.POLLOUT))
+
+    def connected(self) -> bool:
+        """Return whether the connection stands, as far as is known now."""
+        self.check_owner()
+        return bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLOUT)
+
+    def healthy(self) -> bool:
+        """Return whether the socket can begin an exchange.
+
+        An idle socket that has something to read got what nobody waits for;
+        it is not used again.
+        """
+        self.check_owner()
+        return self._socket.get(zmq.EVENTS) == zmq.POLLOUT
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        """Hand one message to the connection; does not wait.
+
+        :raises errors.PeerNotReady: not connected or full; nothing was sent
+        """
+        self.check_owner()
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            raise errors.PeerNotReady(
+                f'{self._endpoint} is not connected'
+            ) from None
+
+    def receive(self, timeout: float) -> list[bytes] | None:
+        """Return the next message, or None when none came in time.
+
+        :param timeout: seconds
+        """
+        self.check_owner()
+        rcvtimeo_ms = _milliseconds(timeout)
+        if rcvtimeo_ms != self._rcvtimeo_ms:
+            self._socket.set(zmq.RCVTIMEO, rcvtimeo_ms)
+            self._rcvtimeo_ms = rcvtimeo_ms
+        try:
+            return self._socket.recv_multipart()
+        except zmq.Again:
+            return None
+        except zmq.ContextTerminated:
+            raise errors.PeerLost(
+                f'the transport was cleaned up during an exchange with '
+                f'{self._endpoint}; the message may have run'
+            ) from None
+
+    def close(self) -> None:
+        """Close the socket; what was sent lingers for ``linger`` seconds."""
+        self.check_owner()
+        self._socket.close()
+
+    def __repr__(self) -> str:
+        return f'<PeerSocket {self._endpoint}>'
+
+
+def _refused(endpoint: str) -> bool:
+    """Return whether nobody listens at an ipc endpoint."""
+    if not endpoint.startswith(_IPC):
+        return False
+    with posix.socket(posix.AF_UNIX, posix.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(endpoint[len(_IPC) :])
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except OSError:
+            # A full backlog or a lack of rights: let libzmq find out.
+            return False
+    return False
+
+
+class RouterSocket(ownership.Owned):
+    """The bound ROUTER of a driver instance.
+
+    Thread: owner only (checked).
+    """
+
+    __slots__ = ('_endpoint', '_socket')
+
+    def __init__(
+        self,
+        context: context_.DriverContext,
+        endpoint: str,
+        options: SocketOptions,
+    ) -> None:
+        """Open the socket and bind it.
+
+        :raises zmq.ZMQError: the endpoint cannot be bound
+        """
+        super().__init__()
+        self._endpoint = endpoint
+        self._socket = context.socket(zmq.ROUTER)
+        try:
+            _configure(self._socket, options)
+            # Report what cannot be routed instead of dropping it silently.
+            self._socket.set(zmq.ROUTER_MANDATORY, 1)
+            self._socket.set(zmq.BACKLOG, LISTEN_BACKLOG)
+            self._socket.bind(endpoint)
+        except BaseException:
+            self._socket.close(0)
+            raise
+
+    def register(self, poller: zmq.Poller) -> None:
+        """Let *poller* report what can be received."""
+        self.check_owner()
+        poller.register(self._socket, zmq.POLLIN)
+
+    def receive(self) -> list[bytes] | None:
+        """Return the next message, or None when there is none now."""
+        self.check_owner()
+        try:
+            return self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def send(self, frames: Sequence[bytes]) -> bool:
+        """Send to the peer that the first frame names; does not wait.
+
+        :returns: False when that peer is gone, or reads nothing
+        """
+        self.check_owner()
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                return False
+            raise
+        return True
+
+    def close(self) -> None:
+        """Close the socket; what was sent lingers for ``linger`` seconds."""
+        self.check_owner()
+        self._socket.close()
+
+    def __repr__(self) -> str:
+        return f'<RouterSocket {self._endpoint}>'

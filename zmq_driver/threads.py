@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The threads of the driver: how they start, are named and end."""
+
+from collections.abc import Callable
+import logging
+import threading
+
+LOG = logging.getLogger(__name__)
+
+#: Every role a thread of this package can have. Threads are named
+#: ``zmq-<role>-<driver id>``.
+ROLES = ('router', 'term')
+
+
+class ServiceThread:
+    """A daemon thread that lives until its loop ends, and says how it ended.
+
+    It is a daemon so that a process whose application never calls
+    ``cleanup()`` can still exit.
+
+    Thread: any.
+    """
+
+    def __init__(
+        self, role: str, driver_id: str, run: Callable[[], None]
+    ) -> None:
+        """Describe the thread; nothing runs yet.
+
+        :param role: one of :data:`ROLES`
+        :param driver_id: the driver instance it works for
+        :param run: the loop; it returns when it was asked to end
+        """
+        if role not in ROLES:
+            raise ValueError(f'role {role!r} is not one of {ROLES}')
+        self._run = run
+        self._thread = threading.Thread(
+            target=self._guard, name=f'zmq-{role}-{driver_id}', daemon=True
+        )
+
+    @property
+    def name(self) -> str:
+        """The name of the thread."""
+        return self._thread.name
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end of the thread.
+
+        :param timeout: seconds
+        :returns: whether it has ended
+        """
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def is_current(self) -> bool:
+        """Return whether the caller runs on this thread."""
+        return self._thread is threading.current_thread()
+
+    def is_alive(self) -> bool:
+        """Return whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _guard(self) -> None:
+        try:
+            self._run()
+        except Exception:
+            # A loop of this package survives its own errors; what arrives
+            # here is a defect, and silence would hide it.
+            LOG.exception('%s ended by an unexpected error', self.name)
