@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compare the rules of doc/specs with the tests that cite them.
 
-A rule is defined where a paragraph, list item or table cell of
-``doc/specs/*.rst`` begins with its id in bold: ``**PL-03** checkout MUST NOT
-...``. A test cites it: ``@pytest.mark.spec('PL-03')``. Prints a line per rule
+A rule is defined in ``doc/specs/*.rst`` where its id in bold begins a
+paragraph, list item or table cell, ``**PL-03** checkout MUST NOT ...``, or
+where it is the term of a definition list: alone in a line, above an indented
+one. A test cites it: ``@pytest.mark.spec('PL-03')``. Prints a line per rule
 and ends with 1 when a rule has no test, a test cites a rule that does not
 exist, or an id is defined twice.
 """
@@ -20,7 +21,9 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 
 _DEFINITION = re.compile(
-    r'^[\s|*#.\-]*?\*\*([A-Z]{2}-\d{2,3})(?:\.|:)?\*\*', re.MULTILINE
+    r'^(?:[\s|*#.\-]*?\*\*([A-Z]{2}-\d{2,3})(?:\.|:)?\*\*'
+    r'|([A-Z]{2}-\d{2,3})\n[ ]+\S)',
+    re.MULTILINE,
 )
 
 
@@ -63,7 +66,8 @@ class Coverage:
 def definitions(text: str) -> Iterator[tuple[str, int]]:
     """Yield id and line of the rules that a spec defines."""
     for match in _DEFINITION.finditer(text):
-        yield match[1], text.count('\n', 0, match.start(1)) + 1
+        start = match.start(match.lastindex)
+        yield match[match.lastindex], text.count('\n', 0, start) + 1
 
 
 def citations(text: str) -> Iterator[tuple[str, int]]:

@@ -39,7 +39,10 @@ _FIX: Final = (
     'that turns this into it.'
 )
 #: When the search finds nothing wrong any more.
-_CHANGED: Final = 'The values changed while they were being encoded.'
+_CHANGED: Final = (
+    'The values changed while they were being encoded, or are nested too '
+    'deeply.'
+)
 
 
 class UnserializableBody(ValueError, TypeError):

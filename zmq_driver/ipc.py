@@ -2,7 +2,7 @@
 """The directory in which the processes of one host meet.
 
 It holds the ipc endpoints of routers and, for the local matchmaker, the
-registrations. Rules MM-01 to MM-09 of ``doc/specs/matchmaker.rst``.
+registrations. Rules MM-11 to MM-18 of ``doc/specs/matchmaker.rst``.
 """
 
 import errno
@@ -142,31 +142,32 @@ class IpcDirectory:
         try:
             fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                self.share_fd(fd, f'/proc/self/fd/{fd}')
+                self.share_fd(fd)
             finally:
                 os.close(fd)
         except OSError as exc:
             raise _unusable(pathlib.Path(path), exc) from exc
 
-    def share_fd(self, fd: int, path: str | None = None) -> None:
+    def share_fd(self, fd: int) -> None:
         """Do what :meth:`share` does, to an open file or directory.
 
         A directory gets the search bits that go with the mode.
 
-        :param path: names the file if *fd* was opened with O_PATH
         :raises OSError: the file cannot be changed
         """
         found = self._validate()
         shared = found is not None and self._shared(found)
         made = os.fstat(fd)
+        # This spelling also works for a socket, which cannot be opened.
+        file = pathlib.Path(f'/proc/self/fd/{fd}')
         if shared and found and made.st_gid != found.st_gid:
-            self._change_group(path or fd, found.st_gid)
+            self._change_group(file, found.st_gid)
         mode = 0o660 if shared else 0o600
         if stat.S_ISDIR(made.st_mode):
             mode |= (mode >> 2) & 0o110
-        pathlib.Path(path or f'/proc/self/fd/{fd}').chmod(mode)
+        file.chmod(mode)
 
-    def _change_group(self, file: str | int, gid: int) -> None:
+    def _change_group(self, file: pathlib.Path, gid: int) -> None:
         try:
             os.chown(file, -1, gid)
         except PermissionError:

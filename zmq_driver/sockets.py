@@ -21,6 +21,15 @@ LISTEN_BACKLOG = 4096
 
 _IPC = 'ipc://'
 
+# Plain integers: pyzmq's enums cost more to combine than a frame to send.
+_NOBLOCK = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
+_POLLOUT = int(zmq.POLLOUT)
+_RCVMORE = int(zmq.RCVMORE)
+_RCVTIMEO = int(zmq.RCVTIMEO)
+
 
 @dataclasses.dataclass(frozen=True)
 class SocketOptions:
@@ -48,6 +57,23 @@ def _configure(socket: 'zmq.Socket[bytes]', options: SocketOptions) -> None:
     # A frame is a header or a body; the header is small.
     socket.set(zmq.MAXMSGSIZE, options.max_message_size)
     socket.set(zmq.IPV6, 1)
+
+
+def _events(socket: 'zmq.Socket[bytes]') -> int:
+    return int(socket.get(_EVENTS))
+
+
+def _send(socket: 'zmq.Socket[bytes]', frames: Sequence[bytes]) -> None:
+    for frame in frames[:-1]:
+        socket.send(frame, _MORE)
+    socket.send(frames[-1], _NOBLOCK)
+
+
+def _receive(socket: 'zmq.Socket[bytes]', flags: int) -> list[bytes]:
+    frames = [socket.recv(flags)]
+    while socket.get(_RCVMORE):
+        frames.append(socket.recv(flags))
+    return frames
 
 
 class PeerSocket(ownership.Owned):
@@ -109,7 +135,7 @@ class PeerSocket(ownership.Owned):
     def connected(self) -> bool:
         """Return whether the connection stands, as far as is known now."""
         self.check_owner()
-        return bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLOUT)
+        return bool(_events(self._socket) & _POLLOUT)
 
     def healthy(self) -> bool:
         """Return whether the socket can begin an exchange.
@@ -118,7 +144,7 @@ class PeerSocket(ownership.Owned):
         it is not used again.
         """
         self.check_owner()
-        return self._socket.get(zmq.EVENTS) == zmq.POLLOUT
+        return _events(self._socket) == _POLLOUT
 
     def send(self, frames: Sequence[bytes]) -> None:
         """Hand one message to the connection; does not wait.
@@ -127,7 +153,7 @@ class PeerSocket(ownership.Owned):
         """
         self.check_owner()
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            _send(self._socket, frames)
         except zmq.Again:
             raise errors.PeerNotReady(
                 f'{self._endpoint} is not connected'
@@ -141,10 +167,10 @@ class PeerSocket(ownership.Owned):
         self.check_owner()
         rcvtimeo_ms = _milliseconds(timeout)
         if rcvtimeo_ms != self._rcvtimeo_ms:
-            self._socket.set(zmq.RCVTIMEO, rcvtimeo_ms)
+            self._socket.set(_RCVTIMEO, rcvtimeo_ms)
             self._rcvtimeo_ms = rcvtimeo_ms
         try:
-            return self._socket.recv_multipart()
+            return _receive(self._socket, 0)
         except zmq.Again:
             return None
         except zmq.ContextTerminated:
@@ -209,16 +235,22 @@ class RouterSocket(ownership.Owned):
             self._socket.close(0)
             raise
 
-    def register(self, poller: zmq.Poller) -> None:
-        """Let *poller* report what can be received."""
+    def poll_with(self, poller: zmq.Poller) -> object:
+        """Let *poller* report what can be received; return its name there."""
         self.check_owner()
         poller.register(self._socket, zmq.POLLIN)
+        return self._socket
+
+    def readable(self) -> bool:
+        """Return whether a message can be received now."""
+        self.check_owner()
+        return bool(_events(self._socket) & _POLLIN)
 
     def receive(self) -> list[bytes] | None:
         """Return the next message, or None when there is none now."""
         self.check_owner()
         try:
-            return self._socket.recv_multipart(zmq.NOBLOCK)
+            return _receive(self._socket, _NOBLOCK)
         except zmq.Again:
             return None
 
@@ -229,7 +261,7 @@ class RouterSocket(ownership.Owned):
         """
         self.check_owner()
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            _send(self._socket, frames)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 return False

@@ -362,7 +362,7 @@ class Report(unittest.TestResult):
             if not any(part in name for part in self._allow_skip):
                 self.unexpected_skips.append(name)
         else:
-            # A test that reported nothing at all did not fail either.
+            # Nothing was reported: it was expected to fail, and did.
             self.outcome = 'ok'
             self.passed += 1
 
@@ -389,6 +389,16 @@ class Report(unittest.TestResult):
     def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
         super().addUnexpectedSuccess(test)
         self._failed(test, 'passed, but was expected to fail')
+
+    def addSubTest(
+        self,
+        test: unittest.TestCase,
+        subtest: unittest.TestCase,
+        err: ExcInfo | None,
+    ) -> None:
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self._failed(test, f'{subtest.id()}: {err[1]}')
 
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:
         super().addSkip(test, reason)

@@ -18,6 +18,7 @@ VALUES = (BaseException, enum.Enum, tuple)
 #: What may follow ``Thread:``, up to the first bracket, comma or full stop.
 THREADS = {
     'any',
+    'any one',
     'caller holds the pool lock',
     'caller holds the lock',
     'main',

@@ -7,10 +7,11 @@ import spec_coverage
 def test_rules_and_tests_agree():
     coverage = spec_coverage.collect()
     assert coverage.defined
-    assert not coverage.problems()
+    problems = coverage.problems()
+    assert not problems, '\n'.join(problems)
 
 
-def test_a_rule_is_defined_where_its_bold_id_begins_the_text():
+def test_a_rule_is_defined_where_its_id_begins_the_text():
     text = (
         '**PL-01** begins a paragraph.\n'
         '\n'
@@ -18,12 +19,17 @@ def test_a_rule_is_defined_where_its_bold_id_begins_the_text():
         '#. **PL-03** is numbered.\n'
         '| **PL-04** | is in a table |\n'
         'See PL-05 and ``**PL-06**``.\n'
+        'PL-07\n'
+        '    is a term.\n'
+        'PL-08\n'
+        'is not.\n'
     )
     assert list(spec_coverage.definitions(text)) == [
         ('PL-01', 1),
         ('PL-02', 3),
         ('PL-03', 4),
         ('PL-04', 5),
+        ('PL-07', 7),
     ]
 
 

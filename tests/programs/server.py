@@ -7,6 +7,7 @@ an endpoint was given. It ends when its standard input does, or on the line
 """
 
 import argparse
+import collections
 import json
 import os
 import sys
@@ -33,6 +34,21 @@ class Endpoint:
 
     def __init__(self, server):
         self._server = server
+        self._lock = threading.Lock()
+        self._runs = collections.Counter()
+
+    def counted_echo(self, ctxt, id, value, delay=0.0):
+        with self._lock:
+            self._runs[id] += 1
+        time.sleep(delay)
+        return {'id': id, 'value': value}
+
+    def counted_runs(self, ctxt):
+        with self._lock:
+            return {
+                'ids': len(self._runs),
+                'twice': [i for i, n in self._runs.items() if n > 1],
+            }
 
     def who(self, ctxt):
         return {'server': self._server, 'pid': os.getpid()}
@@ -78,8 +94,12 @@ class NotificationEndpoint:
         self._requeue = requeue
 
     def _note(self, priority, event_type, payload):
-        tell(notified=payload, event_type=event_type, priority=priority,
-             server=self._server)
+        tell(
+            notified=payload,
+            event_type=event_type,
+            priority=priority,
+            server=self._server,
+        )
         if self._requeue > 0:
             self._requeue -= 1
             return oslo_messaging.NotificationResult.REQUEUE
@@ -110,18 +130,22 @@ def make_server(conf, args):
         transport = oslo_messaging.get_notification_transport(conf, args.url)
         return transport, oslo_messaging.get_notification_listener(
             transport,
-            [oslo_messaging.Target(
-                topic=args.topic, exchange=args.exchange)],
+            [oslo_messaging.Target(topic=args.topic, exchange=args.exchange)],
             [NotificationEndpoint(args.server, args.requeue)],
-            executor='threading', pool=args.listener_pool,
-            allow_requeue=True)
+            executor='threading',
+            pool=args.listener_pool,
+            allow_requeue=True,
+        )
     transport = oslo_messaging.get_rpc_transport(conf, args.url)
     return transport, oslo_messaging.get_rpc_server(
         transport,
         oslo_messaging.Target(
-            topic=args.topic, server=args.server, exchange=args.exchange),
-        [Endpoint(args.server), Namespaced()], executor='threading',
-        access_policy=oslo_messaging.DefaultRPCAccessPolicy)
+            topic=args.topic, server=args.server, exchange=args.exchange
+        ),
+        [Endpoint(args.server), Namespaced()],
+        executor='threading',
+        access_policy=oslo_messaging.DefaultRPCAccessPolicy,
+    )
 
 
 def main():
@@ -137,9 +161,14 @@ def main():
     server.stop()
     server.wait()
     transport.cleanup()
-    tell(stopped=True, threads=[
-        thread.name for thread in threading.enumerate()
-        if thread.name.startswith('zmq-')])
+    tell(
+        stopped=True,
+        threads=[
+            thread.name
+            for thread in threading.enumerate()
+            if thread.name.startswith('zmq-')
+        ],
+    )
 
 
 if __name__ == '__main__':

@@ -182,7 +182,10 @@ def test_lone_surrogate_travels(text: str) -> None:
         ({1: Opaque()}, r'handle\[key 0\] is a .*Opaque'),
         (circle(), r'handle\.a\.back is part of itself'),
         (ring(), r'handle\[0\] is part of itself'),
-        (nested(100_000), r'handle(\[0\])+\.\.\.(\[0\])+ is nested too deep'),
+        (
+            nested(100_000),
+            r'handle(\[0\]){3}\.{3}(\[0\]){6} is nested too deep',
+        ),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -249,7 +252,7 @@ def test_error_is_what_oslo_raises_too() -> None:
 def test_iterator_that_the_first_attempt_used_up_is_still_an_error() -> None:
     values = itertools.chain([Opaque()])
     text = complaint({'args': values})
-    assert text == 'The values changed while they were being encoded.'
+    assert text.startswith('The values changed while')
 
 
 @pytest.mark.spec('WP-21')

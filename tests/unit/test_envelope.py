@@ -348,6 +348,17 @@ def test_combinations_are_those_of_the_table() -> None:
                 envelope.encode_header(header)
 
 
+@pytest.mark.spec('WP-02')
+def test_what_is_not_given_is_0() -> None:
+    head = envelope.encode_request(MESSAGE_ID, 'x', 't')
+    assert head == raw(names=(b'x', b't', b''))
+    kind, codec = envelope.Kind.REQUEST, envelope.CODEC_JSON
+    header = envelope.Header(kind, MESSAGE_ID, 'x', 't', codec=codec)
+    assert envelope.encode_header(header) == head
+    header = envelope.Header(envelope.Kind.ACK, MESSAGE_ID)
+    assert envelope.encode_header(header) == raw(3, 0)
+
+
 @pytest.mark.spec('WP-07')
 def test_flags_that_exclude_each_other_are_not_sent() -> None:
     for flags in (
@@ -501,6 +512,7 @@ def test_id_of_another_size_is_not_sent(wrong: bytes) -> None:
         (30, 30000),
         (4294967.294, 0xFFFFFFFE),
         (4294967.295, 0xFFFFFFFF),
+        (4294967.2951, 0xFFFFFFFF),
         (4294967.296, 0xFFFFFFFF),
         (1e300, 0xFFFFFFFF),
         (math.inf, 0xFFFFFFFF),

@@ -236,7 +236,8 @@ class Delivery:
             request.where.topic,
             route.server,
             route.incarnation,
-            deadline.left(),
+            # On the wire zero is no limit.
+            max(deadline.left(), 0.001),
             request.monitor_timeout,
             request.flags,
         )

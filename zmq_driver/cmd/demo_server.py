@@ -32,7 +32,7 @@ class Endpoint:
         """Show *text*."""
         print(f'received: {text}', flush=True)
 
-    @oslo_messaging.expected_exceptions(ZeroDivisionError)
+    @oslo_messaging.expected_exceptions(ZeroDivisionError)  # type: ignore[untyped-decorator]
     def divide(self, ctxt: dict[str, Any], a: int, b: int) -> float:
         """Return a / b, or fail like Python does."""
         return a / b

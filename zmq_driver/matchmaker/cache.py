@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cache between the senders of a driver and its matchmaker.
 
-Rules MM-40 to MM-59 of ``doc/specs/matchmaker.rst``.
+Rules MM-40 to MM-53 of ``doc/specs/matchmaker.rst``.
 """
 
 from collections.abc import Hashable
 import logging
 import math
 import threading
+from typing import cast
 
 import cachetools
 
@@ -70,9 +71,8 @@ class CachedMatchmaker:
         )
         self._clock = clock
         self._lock = threading.Lock()
-        self._entries: cachetools.TTLCache[address.Address, _Entry] = (
-            cachetools.TTLCache(maxsize, max(ttl, stale_ttl), timer=clock)
-        )
+        self._maxsize = maxsize
+        self._entries = self._nothing()
         self._flights: dict[address.Address, _Flight] = {}
         self._warn_at = -math.inf
 
@@ -88,16 +88,16 @@ class CachedMatchmaker:
         """
         now = self._clock()
         with self._lock:
-            try:
-                entry = self._entries[where]
-            except KeyError:
-                entry = None
-            if entry is not None and now < entry.check_at:
-                return entry.routes
-            check = entry is not None and now < entry.fresh_until
-            if check and entry is not None:
-                entry.delay_check(now + self._check_interval)
-        if check and entry is not None and self._is_current(where, entry):
+            entry = self._entry_locked(where)
+            if entry is not None:
+                if now < entry.check_at:
+                    return entry.routes
+                if now < entry.fresh_until:
+                    # This thread compares; the others go on meanwhile.
+                    entry.delay_check(now + self._check_interval)
+                else:
+                    entry = None
+        if entry is not None and self._is_current(where, entry):
             return entry.routes
         return self._ask(where, deadline)
 
@@ -148,8 +148,12 @@ class CachedMatchmaker:
         # Another thread of the parent may have held it.
         self._lock = threading.Lock()
         self._flights = {}
-        self._entries.clear()
+        self._entries = self._nothing()
         self._backend.forget()
+
+    def _nothing(self) -> 'cachetools.TTLCache[address.Address, _Entry]':
+        ttl = max(self._ttl, self._stale_ttl)
+        return cachetools.TTLCache(self._maxsize, ttl, timer=self._clock)
 
     def _entry_locked(self, where: address.Address) -> '_Entry | None':
         try:
@@ -191,7 +195,9 @@ class CachedMatchmaker:
             )
         if flight.routes is not None:
             return flight.routes
-        return self._fall_back(where, flight.error)
+        # One that is not answered has failed.
+        error = cast('base.MatchmakerUnavailable', flight.error)
+        return self._fall_back(where, error)
 
     def _lead(
         self,
@@ -209,7 +215,10 @@ class CachedMatchmaker:
         except base.MatchmakerUnavailable as exc:
             flight.error = exc
         except BaseException as exc:
-            flight.error = exc
+            # Ours to raise; those who wait are told what happened.
+            flight.error = base.MatchmakerUnavailable(
+                f'the lookup of {where} by another thread failed: {exc!r}'
+            )
             raise
         finally:
             with self._lock:
@@ -217,46 +226,41 @@ class CachedMatchmaker:
                 if self._flights.get(where) is flight:
                     del self._flights[where]
                     if flight.routes is not None:
-                        self._fill_locked(where, flight, revision)
+                        self._fill_locked(
+                            where, flight.routes, revision, flight.at
+                        )
             flight.done.set()
 
     def _fill_locked(
-        self, where: address.Address, flight: '_Flight', revision: Hashable
+        self,
+        where: address.Address,
+        routes: base.Routes,
+        revision: Hashable,
+        asked_at: float,
     ) -> None:
-        ttl = self._ttl
         vouched = revision is not None or not self._has_revisions
-        if not flight.routes or not vouched:
-            ttl = self._negative_ttl
-        entry = _Entry(flight.routes or base.Routes(()), revision, flight.at)
-        entry.fresh_until = flight.at + ttl
+        ttl = self._ttl if routes and vouched else self._negative_ttl
+        entry = _Entry(routes, revision, asked_at)
+        entry.trust(asked_at + ttl)
         if self._has_revisions:
-            entry.delay_check(flight.at + self._check_interval)
-        else:
-            entry.check_at = entry.fresh_until
+            entry.delay_check(asked_at + self._check_interval)
         self._entries[where] = entry
 
     def _fall_back(
-        self, where: address.Address, error: BaseException | None
+        self, where: address.Address, error: base.MatchmakerUnavailable
     ) -> base.Routes:
         """Return a stale answer, or raise because there is none."""
         now = self._clock()
         with self._lock:
             entry = self._entry_locked(where)
-            # A stale "nobody" would hide that nothing is known.
-            usable = bool(
-                entry is not None
-                and entry.routes
-                and now - entry.asked_at <= self._stale_ttl
-            )
-            warn = usable and now >= self._warn_at
+            if entry is None or not entry.is_usable(now, self._stale_ttl):
+                raise base.MatchmakerUnavailable(str(error)) from error
+            if entry.fresh_until <= now:
+                # Not every sender is to pay for the silence of the backend.
+                entry.trust(now + self._negative_ttl)
+            warn = now >= self._warn_at
             if warn:
                 self._warn_at = now + WARNING_INTERVAL
-            if usable and entry is not None and entry.fresh_until <= now:
-                # Not every sender is to pay for the silence of the backend.
-                entry.fresh_until = now + self._negative_ttl
-                entry.check_at = entry.fresh_until
-        if not usable or entry is None:
-            raise base.MatchmakerUnavailable(str(error)) from error
         if warn:
             LOG.warning(
                 'Using known listeners, %.0f s old for %s, because the '
@@ -286,11 +290,18 @@ class _Entry:
         #: Until then nothing is asked at all; never after fresh_until.
         self.check_at = asked_at
 
+    def is_usable(self, now: float, stale_ttl: float) -> bool:
+        # A stale "nobody" would hide that nothing is known.
+        return bool(self.routes) and now - self.asked_at < stale_ttl
+
+    def trust(self, until: float) -> None:
+        self.fresh_until = self.check_at = until
+
     def delay_check(self, until: float) -> None:
         self.check_at = min(until, self.fresh_until)
 
     def expire(self) -> None:
-        self.fresh_until = self.check_at = -math.inf
+        self.trust(-math.inf)
 
 
 class _Flight:
@@ -305,4 +316,4 @@ class _Flight:
         self.at = at
         self.done = threading.Event()
         self.routes: base.Routes | None = None
-        self.error: BaseException | None = None
+        self.error: base.MatchmakerUnavailable | None = None

@@ -64,7 +64,8 @@ class LocalMatchmaker(base.Matchmaker):
         self._membership = membership.Membership(
             settings.directory, settings.member
         )
-        self._closed = False
+        #: Why it takes no more registrations, once it does not.
+        self._ended = ''
         #: Held while the lock file is made, which is once.
         self._starting = threading.Lock()
         self._places: dict[address.Address, pathlib.Path] = {}
@@ -84,12 +85,13 @@ class LocalMatchmaker(base.Matchmaker):
         with _translated('register', registration.address):
             self._start(deadline)
             record = self._record(registration)
-            self._membership.records.add(record)
-            if not record.exists():
-                self._membership.publish(record, self._encode(registration))
-            if self._closed:  # while the record was written
+            content = self._encode(registration)
+            known = self._membership.records.get(record) == content
+            if not known or not record.exists():
+                self._membership.publish(record, content)
+            if self._ended:  # while the record was written
                 self._membership.retract(record)
-                raise base.MatchmakerUnavailable('the matchmaker is closed')
+                raise base.MatchmakerUnavailable(self._ended)
 
     def unregister(
         self, registration: address.Registration, deadline: clock.Deadline
@@ -152,7 +154,7 @@ class LocalMatchmaker(base.Matchmaker):
 
         What cannot be removed is logged; nobody counts it any more.
         """
-        self._closed = True
+        self._ended = self._ended or 'the matchmaker is closed'
         waited = self._starting.acquire(timeout=deadline.left())
         try:
             self._withdraw()
@@ -164,7 +166,7 @@ class LocalMatchmaker(base.Matchmaker):
         """Let go of what a forked child inherited, touching nothing of the
         parent's. Children do it by themselves.
         """
-        self._closed = True
+        self._ended = 'the matchmaker was inherited over a fork'
         self._starting = threading.Lock()
         self._withdraw.detach()
         self._membership.forget()
@@ -176,8 +178,8 @@ class LocalMatchmaker(base.Matchmaker):
                 'no time left to wait for the lock file of this process'
             )
         try:
-            if self._closed:
-                raise base.MatchmakerUnavailable('the matchmaker is closed')
+            if self._ended:
+                raise base.MatchmakerUnavailable(self._ended)
             if self._membership.held():
                 return
             first = not self._membership.descriptors
@@ -218,7 +220,12 @@ class LocalMatchmaker(base.Matchmaker):
             'host': socket.gethostname(),
             'started': self._membership.started,
         }
-        return json.dumps(record, indent=1).encode() + b'\n'
+        content = json.dumps(record, indent=1).encode() + b'\n'
+        if len(content) >= _MAX_RECORD:
+            raise base.MatchmakerUnavailable(
+                f'the names of a listener at {str(where)[:80]}... are too long'
+            )
+        return content
 
     def _read_place(
         self, fd: int, place: pathlib.Path, where: address.Address

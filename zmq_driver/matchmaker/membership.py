@@ -29,7 +29,7 @@ class Membership:
     It is apart from the matchmaker so that a finalizer can withdraw it, and
     takes no lock so that nothing can block that.
 
-    Thread: any (each step on a list or a set is atomic).
+    Thread: any (each step on a list or a dictionary is atomic).
     """
 
     def __init__(self, directory: ipc.IpcDirectory, name: str) -> None:
@@ -45,7 +45,7 @@ class Membership:
         #: the directory.
         self.descriptors: list[int] = []
         #: The records that exist, or are about to.
-        self.records: set[pathlib.Path] = set()
+        self.records: dict[pathlib.Path, bytes] = {}
 
     def held(self) -> bool:
         """Return whether the lock file is ours and in its place."""
@@ -85,6 +85,8 @@ class Membership:
 
         :raises OSError: it cannot be written
         """
+        # First, so that a withdrawal meanwhile does not miss it.
+        self.records[record] = content
         name = f'.{record.name}.{secrets.token_hex(4)}.tmp'
         temporary = record.with_name(name)
         fd = self._open_in_place(temporary)
@@ -109,7 +111,7 @@ class Membership:
         :raises OSError: it is still there
         """
         record.unlink(missing_ok=True)
-        self.records.discard(record)
+        self.records.pop(record, None)
         remove_empty(record.parent)
 
     def withdraw(self) -> None:
@@ -137,7 +139,7 @@ class Membership:
             # Another thread of the parent was opening one when it forked.
             self._opening = False
             _close_named(self._name)
-        self.records = set()
+        self.records = {}
 
     def _lock_path(self) -> pathlib.Path:
         return pathlib.Path(self._directory.path, f'{self._name}.lock')

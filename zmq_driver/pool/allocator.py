@@ -68,7 +68,9 @@ class Allocator(Generic[PeerT, SocketT]):
             return None
         home = books.peers.get(peer)
         if home is not None and home.idle:
-            return books.take_locked(home, _IN_USE, owner, now)
+            entry = home.idle[-1]
+            books.take_locked(entry, _IN_USE, owner, now)
+            return entry
         if self._has_room_locked(home):
             return self._add_locked(peer, owner, now)
         return None
@@ -165,17 +167,17 @@ class Allocator(Generic[PeerT, SocketT]):
     def serve_locked(self, now: float) -> None:
         """Give what came free to the waiters it can serve, in their order."""
         self._check_held()
+        books = self.books
         while self.queue:
             ready = [w for w in self.queue.heads() if self.is_ready_locked(w)]
             if not ready:
                 return
             waiter = min(ready, key=lambda waiter: waiter.ticket)
             self.queue.remove(waiter)
-            home = self.books.peers.get(waiter.peer)
+            home = books.peers.get(waiter.peer)
             if home is not None and home.idle:
-                entry = self.books.take_locked(
-                    home, _RESERVED, waiter.owner, now
-                )
+                entry = home.idle[-1]
+                books.take_locked(entry, _RESERVED, waiter.owner, now)
             else:
                 entry = self._add_locked(waiter.peer, waiter.owner, now)
             waiter.offer(entry)

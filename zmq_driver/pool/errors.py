@@ -16,37 +16,23 @@
 
 
 class PoolError(Exception):
-    """The pool gave no socket, so nothing was sent.
-
-    Thread: any.
-    """
+    """The pool gave no socket, so nothing was sent."""
 
 
 class PoolTimeout(PoolError):
-    """No socket came free before the deadline.
-
-    Thread: any.
-    """
+    """No socket came free before the deadline."""
 
 
 class PoolClosed(PoolError):
-    """The pool gives out no sockets any more.
-
-    Thread: any.
-    """
+    """The pool gives out no sockets any more."""
 
 
 class TooManyWaiters(PoolError):
-    """As many threads as may wait for a socket are waiting already.
-
-    Thread: any.
-    """
+    """As many threads as may wait for a socket are waiting already."""
 
 
 class LeaseEnded(RuntimeError):
     """A lease was used or released after its end.
 
     This is a programming error of the borrower, never a matter of load.
-
-    Thread: any.
     """

@@ -3,7 +3,6 @@
 
 import collections
 import threading
-import types
 from typing import Generic
 
 from zmq_driver.pool import entry as entries
@@ -122,19 +121,18 @@ class Ledger(Generic[PeerT, SocketT]):
 
     def take_locked(
         self,
-        home: entries.PeerPool[PeerT, SocketT],
+        entry: Entry[PeerT, SocketT],
         new: states.EntryState,
         owner: threading.Thread,
         now: float,
-    ) -> Entry[PeerT, SocketT]:
-        """Bring the idle entry of *home* that was used last into *new*."""
-        entry = home.idle.pop()
-        del self.lru[entry]
+    ) -> None:
+        """Bring *entry*, the idle one of its peer used last, into *new*."""
         self.move_locked(entry, new)
+        entry.home.idle.pop()
+        del self.lru[entry]
         entry.owner = owner
         entry.held_at = now
         self.totals.reused += 1
-        return entry
 
     def retire_locked(
         self,
@@ -209,7 +207,7 @@ class Ledger(Generic[PeerT, SocketT]):
             waiting=waiting,
             created_total=totals.created,
             reused_total=totals.reused,
-            closed_total=types.MappingProxyType(dict(totals.closed)),
+            closed_total=dict(totals.closed),
             waits_total=totals.waits,
             wait_seconds_total=totals.wait_seconds,
             handed_off_total=totals.handed_off,

@@ -9,6 +9,7 @@ from typing import Generic
 
 from zmq_driver import clock as clocks
 from zmq_driver.pool import allocator
+from zmq_driver.pool import closer
 from zmq_driver.pool import entry as entries
 from zmq_driver.pool import errors
 from zmq_driver.pool import events
@@ -37,6 +38,9 @@ class SocketPool(Generic[PeerT, SocketT]):
     A socket is used by the thread that checked it out, and by no other. The
     lock is held only to decide; sockets are opened, examined and closed, and
     the listener is called, without it.
+
+    Signal handlers and destructors may not use a pool: they would wait for
+    the lock of a thread that waits for them.
 
     Thread: any.
     """
@@ -69,9 +73,10 @@ class SocketPool(Generic[PeerT, SocketT]):
         # Protects the books and the wait queue.
         self._lock = threading.Lock()
         self._books: ledger.Ledger[PeerT, SocketT] = ledger.Ledger(self._lock)
-        self._allocator = allocator.Allocator(options, self._books)
-        # Set when the pool is closing and its last entry has gone.
-        self._drained = threading.Event()
+        self._desk = allocator.Allocator(options, self._books)
+        self._closer = closer.Closer(
+            self._lock, self._desk, self._announcer, clock
+        )
 
     # -- leases
 
@@ -99,9 +104,9 @@ class SocketPool(Generic[PeerT, SocketT]):
         try:
             with self._lock:
                 self._books.holder = owner
-                entry = self._allocator.claim_locked(peer, owner, now)
+                entry = self._desk.claim_locked(peer, owner, now)
                 if entry is None:
-                    waiter = self._allocator.enqueue_locked(
+                    waiter = self._desk.enqueue_locked(
                         peer, owner, not deadline.passed()
                     )
             if waiter is not None:
@@ -115,12 +120,10 @@ class SocketPool(Generic[PeerT, SocketT]):
                     return leases.SocketLease(
                         self._checkin, entry, socket, owner, False
                     )
-                unfit = entry
-                entry = self._replace(unfit, owner)
-                self._tell_closed([unfit])
+                entry = self._closer.replace(entry, owner)
             return self._open(peer, entry, owner)
         except BaseException:
-            self._abort(entry, waiter, owner)
+            self._closer.abort(entry, waiter, owner)
             raise
 
     def _wait(
@@ -133,13 +136,13 @@ class SocketPool(Generic[PeerT, SocketT]):
         """Wait for an entry, IN_USE or NEW, unless that was refused."""
         if not isinstance(waiter, waiters.Waiter):
             raise self._refusal(waiter, peer, 0.0)
-        self._announcer.tell(events.EventKind.WAITING, peer)
         since = self._clock()
+        self._announcer.tell(events.EventKind.WAITING, peer)
         waiter.wait(deadline.left())
         now = self._clock()
         with self._lock:
             self._books.holder = owner
-            outcome = self._allocator.end_wait_locked(waiter, now - since, now)
+            outcome = self._desk.end_wait_locked(waiter, now - since, now)
         if isinstance(outcome, Entry):
             return outcome
         raise self._refusal(outcome, peer, now - since)
@@ -154,16 +157,16 @@ class SocketPool(Generic[PeerT, SocketT]):
         if entry is None:
             raise self._refusal(errors.PoolClosed, peer, 0.0)
         if entry.displaces is not None:
-            self._finish([entry.displaces], owner)
+            self._closer.finish([entry.displaces], owner)
         entry.socket = socket = self._factory(peer)
         socket.hand_over(owner)
         now = self._clock()
         with self._lock:
             self._books.holder = owner
-            lent = self._allocator.opened_locked(entry, now)
+            lent = self._desk.opened_locked(entry, now)
         self._announcer.tell(events.EventKind.OPENED, peer)
         if not lent:
-            self._finish([entry], owner)
+            self._closer.finish([entry], owner)
             raise self._refusal(errors.PoolClosed, peer, 0.0)
         self._announcer.tell(_CHECKED_OUT, peer)
         return leases.SocketLease(self._checkin, entry, socket, owner, True)
@@ -176,25 +179,6 @@ class SocketPool(Generic[PeerT, SocketT]):
                 'pool %s: %r could not be examined', self.name, socket
             )
             return False
-
-    def _replace(
-        self, entry: Entry[PeerT, SocketT], owner: threading.Thread
-    ) -> Entry[PeerT, SocketT] | None:
-        """Close an IN_USE entry that is not fit to be lent.
-
-        :returns: another entry, or None if the pool is closing
-        """
-        reason = entry.reason or states.EvictReason.UNHEALTHY
-        now = self._clock()
-        with self._lock:
-            self._books.holder = owner
-            self._books.retire_locked(entry, owner, reason, now)
-        self._close_socket(entry, owner)
-        with self._lock:
-            self._books.holder = owner
-            found = self._allocator.replace_locked(entry, owner, now)
-        self._signal_if_drained()
-        return found
 
     def _checkin(
         self,
@@ -212,13 +196,13 @@ class SocketPool(Generic[PeerT, SocketT]):
             now = self._clock()
             with self._lock:
                 self._books.holder = owner
-                retired = self._allocator.checkin_locked(entry, reason, now)
+                retired = self._desk.checkin_locked(entry, reason, now)
             if self._announcer:
                 self._announcer.tell(_CHECKED_IN, entry.home.peer)
             if retired:
-                self._finish([entry], owner)
+                self._closer.finish([entry], owner)
         except BaseException:
-            self._abort(entry, None, owner)
+            self._closer.abort(entry, None, owner)
             raise
 
     # -- the end of sockets
@@ -235,9 +219,11 @@ class SocketPool(Generic[PeerT, SocketT]):
         now = self._clock()
         with self._lock:
             self._books.holder = owner
-            doomed = self._allocator.clear_locked(peer, owner, now)
-        self._announcer.tell(events.EventKind.CLEARED, peer)
-        self._finish(doomed, owner)
+            doomed = self._desk.clear_locked(peer, owner, now)
+        try:
+            self._announcer.tell(events.EventKind.CLEARED, peer)
+        finally:
+            self._closer.finish(doomed, owner)
 
     def close(self, deadline: clocks.Deadline) -> list[leases.AbandonedLease]:
         """Lend nothing more, and wait until everything has come back.
@@ -256,14 +242,24 @@ class SocketPool(Generic[PeerT, SocketT]):
         now = self._clock()
         with self._lock:
             books.holder = owner
-            is_first = books.state is states.PoolState.OPEN
-            if is_first:
-                doomed = self._allocator.start_closing_locked(owner, now)
-        if is_first:
-            self._announcer.tell(events.EventKind.POOL_CLOSING)
-        self._finish(doomed, owner)
-        self._signal_if_drained()
-        self._drained.wait(min(deadline.left(), threading.TIMEOUT_MAX))
+            found = books.state
+            if found is states.PoolState.OPEN:
+                doomed = self._desk.start_closing_locked(owner, now)
+        if found is states.PoolState.OPEN:
+            try:
+                self._announcer.tell(events.EventKind.POOL_CLOSING)
+            finally:
+                self._closer.finish(doomed, owner)
+        if found is not states.PoolState.CLOSED:
+            left = min(deadline.left(), threading.TIMEOUT_MAX)
+            self._closer.drained.wait(left)
+        return self._end_closing(owner)
+
+    def _end_closing(
+        self, owner: threading.Thread
+    ) -> list[leases.AbandonedLease]:
+        """Wait for nothing more; return what is left."""
+        books = self._books
         now = self._clock()
         with self._lock:
             books.holder = owner
@@ -278,52 +274,6 @@ class SocketPool(Generic[PeerT, SocketT]):
             for peer, holder, held_at in held
             if holder is not None
         ]
-
-    def _finish(
-        self, doomed: list[Entry[PeerT, SocketT]], owner: threading.Thread
-    ) -> None:
-        """Close RETIRING entries, and NEW ones that will not be opened."""
-        if not doomed:
-            return
-        try:
-            for entry in doomed:
-                self._close_socket(entry, owner)
-        finally:
-            now = self._clock()
-            with self._lock:
-                self._books.holder = owner
-                self._allocator.bury_locked(doomed, now)
-            self._signal_if_drained()
-        self._tell_closed(doomed)
-
-    def _close_socket(
-        self, entry: Entry[PeerT, SocketT], owner: threading.Thread
-    ) -> None:
-        socket, entry.socket = entry.socket, None
-        if socket is None:
-            return
-        try:
-            socket.hand_over(owner)
-            socket.close()
-        except Exception:
-            LOG.exception('pool %s: %r could not be closed', self.name, socket)
-
-    def _abort(
-        self,
-        entry: Entry[PeerT, SocketT] | None,
-        waiter: object,
-        owner: threading.Thread,
-    ) -> None:
-        """Give up what a failed or interrupted operation got hold of."""
-        now = self._clock()
-        with self._lock:
-            self._books.holder = owner
-            doomed = self._allocator.abort_locked(entry, waiter, owner, now)
-        self._finish(doomed, owner)
-
-    def _signal_if_drained(self) -> None:
-        if self._books.is_drained():
-            self._drained.set()
 
     # -- what others see
 
@@ -341,13 +291,13 @@ class SocketPool(Generic[PeerT, SocketT]):
             raise self._inherited()
         with self._lock:
             self._books.holder = threading.current_thread()
-            return self._books.snapshot_locked(len(self._allocator.queue))
+            return self._books.snapshot_locked(len(self._desk.queue))
 
     def check_invariants(self) -> None:
         """Raise AssertionError if the books do not add up; for tests."""
         with self._lock:
             self._books.holder = threading.current_thread()
-            invariants.check_locked(self._allocator, self.options)
+            invariants.check_locked(self._desk, self.options)
 
     def __repr__(self) -> str:
         # Without the lock: figures of slightly different moments are better
@@ -358,16 +308,8 @@ class SocketPool(Generic[PeerT, SocketT]):
             f'[peers: {len(self._books.peers)} | '
             f'sockets: {counts[states.EntryState.IN_USE]} in use, '
             f'{counts[states.EntryState.IDLE]} idle | '
-            f'waiting: {len(self._allocator.queue)}]>'
+            f'waiting: {len(self._desk.queue)}]>'
         )
-
-    def _tell_closed(self, buried: list[Entry[PeerT, SocketT]]) -> None:
-        for entry in buried:
-            # Without a reason, it never had a socket.
-            if entry.reason is not None:
-                self._announcer.tell(
-                    events.EventKind.CLOSED, entry.home.peer, entry.reason
-                )
 
     def _inherited(self) -> errors.PoolClosed:
         return errors.PoolClosed(
@@ -383,7 +325,7 @@ class SocketPool(Generic[PeerT, SocketT]):
             books.holder = threading.current_thread()
             home = books.peers.get(peer)
             size = 0 if home is None else home.size
-            slots, waiting = books.slots, len(self._allocator.queue)
+            slots, waiting = books.slots, len(self._desk.queue)
             name = books.state.name
         return kind(
             f'no socket to {peer!r} after {waited:.3f} s: '

@@ -10,12 +10,9 @@ import enum
 
 
 class EntryState(enum.IntEnum):
-    """Where an entry is in its life.
+    """Where an entry is in its life."""
 
-    Thread: any.
-    """
-
-    #: It has a slot, and a borrower is opening its socket.
+    #: It has a slot, and its owner is to open its socket.
     NEW = 0
     #: Its socket is open and belongs to nobody.
     IDLE = 1
@@ -30,24 +27,18 @@ class EntryState(enum.IntEnum):
 
 
 class PoolState(enum.IntEnum):
-    """Where a pool is in its life.
+    """Where a pool is in its life."""
 
-    Thread: any.
-    """
-
-    #: It leases sockets.
+    #: It lends sockets.
     OPEN = 0
-    #: It leases nothing more and waits for the leases that are out.
+    #: It lends nothing more, and waits for what is lent.
     CLOSING = 1
     #: It waits for nothing more.
     CLOSED = 2
 
 
 class EvictReason(enum.Enum):
-    """Why a socket was closed.
-
-    Thread: any.
-    """
+    """Why a socket was closed."""
 
     #: An exchange on it did not finish: a late reply may still arrive.
     UNFINISHED = 'unfinished'
@@ -61,37 +52,19 @@ class EvictReason(enum.Enum):
     POOL_CLOSED = 'pool closed'
 
 
+_E = EntryState
+
+#: What an entry's state may be followed by.
 TRANSITIONS: Mapping[EntryState, frozenset[EntryState]] = {
-    EntryState.NEW: frozenset(
-        {
-            EntryState.IN_USE,
-            EntryState.RETIRING,
-            EntryState.CLOSED,
-        }
-    ),
-    EntryState.IDLE: frozenset(
-        {
-            EntryState.RESERVED,
-            EntryState.IN_USE,
-            EntryState.RETIRING,
-        }
-    ),
-    EntryState.RESERVED: frozenset(
-        {
-            EntryState.IN_USE,
-            EntryState.RETIRING,
-        }
-    ),
-    EntryState.IN_USE: frozenset(
-        {
-            EntryState.IDLE,
-            EntryState.RETIRING,
-        }
-    ),
-    EntryState.RETIRING: frozenset({EntryState.CLOSED}),
-    EntryState.CLOSED: frozenset(),
+    _E.NEW: frozenset({_E.IN_USE, _E.RETIRING, _E.CLOSED}),
+    _E.IDLE: frozenset({_E.RESERVED, _E.IN_USE, _E.RETIRING}),
+    _E.RESERVED: frozenset({_E.IN_USE, _E.RETIRING}),
+    _E.IN_USE: frozenset({_E.IDLE, _E.RETIRING}),
+    _E.RETIRING: frozenset({_E.CLOSED}),
+    _E.CLOSED: frozenset(),
 }
 
+#: What a pool's state may be followed by.
 POOL_TRANSITIONS: Mapping[PoolState, frozenset[PoolState]] = {
     PoolState.OPEN: frozenset({PoolState.CLOSING}),
     PoolState.CLOSING: frozenset({PoolState.CLOSED}),

@@ -21,7 +21,7 @@ class Waiter(Generic[PeerT, SocketT]):
     Thread: caller holds the pool lock, except where a method says otherwise.
     """
 
-    __slots__ = ('_wake', 'entry', 'owner', 'peer', 'refused', 'ticket')
+    __slots__ = ('_wake', 'entry', 'owner', 'peer', 'ticket')
 
     def __init__(self, peer: PeerT, owner: threading.Thread) -> None:
         """Describe a waiter that is in no queue yet.
@@ -31,10 +31,8 @@ class Waiter(Generic[PeerT, SocketT]):
         """
         self.peer = peer
         self.owner = owner
-        #: What it was given.
+        #: What it was given; None until then, and for ever if refused.
         self.entry: entries.PoolEntry[PeerT, SocketT] | None = None
-        #: Whether it was told that it will never be given anything.
-        self.refused = False
         #: Its place among all waiters.
         self.ticket = 0
         self._wake = threading.Lock()
@@ -47,7 +45,6 @@ class Waiter(Generic[PeerT, SocketT]):
 
     def refuse(self) -> None:
         """Wake it up with empty hands."""
-        self.refused = True
         self._wake.release()
 
     def wait(self, timeout: float) -> None:

@@ -35,6 +35,8 @@ LOG = logging.getLogger(__name__)
 BATCH = 100
 #: Milliseconds after which an idle router thread looks round unasked.
 POLL_INTERVAL_MS = 5000
+#: Seconds of rest after an error that nobody expected.
+ERROR_PAUSE = 0.1
 
 
 class Delivery(NamedTuple):
@@ -94,7 +96,7 @@ class Router:
             collections.deque()
         )
         self._wakeup = wakeup.Wakeup()
-        self._stopping = False
+        self._stop_requested = threading.Event()
         self._bound = threading.Event()
         self._bind_error: Exception | None = None
         self._garbage_log = counters_.LimitedLog(LOG, logging.WARNING)
@@ -144,7 +146,7 @@ class Router:
 
         :returns: whether the thread ended before the deadline
         """
-        self._stopping = True
+        self._stop_requested.set()
         self._wakeup.set()
         return self._thread.join(deadline.left())
 
@@ -178,20 +180,26 @@ class Router:
 
     def _loop(self, socket: sockets.RouterSocket) -> None:
         poller = zmq.Poller()
-        socket.register(poller)
+        readable = socket.poll_with(poller)
         poller.register(self._wakeup.fd, zmq.POLLIN)
-        while not self._stopping:
+        while not self._stop_requested.is_set():
             try:
-                poller.poll(POLL_INTERVAL_MS)
-                self._wakeup.clear()
+                self._wakeup.sleep_begins()
+                busy = bool(self._outbox) or self._stop_requested.is_set()
+                ready = poller.poll(0 if busy else POLL_INTERVAL_MS)
+                self._wakeup.sleep_ends()
                 self._flush(socket)
-                self._drain(socket)
+                if (readable, zmq.POLLIN) in ready:
+                    self._drain(socket)
+            except zmq.ContextTerminated:
+                return
             except Exception:
                 # One bad message or listener must not end the service.
                 LOG.exception(
                     'the router at %s goes on after an unexpected error',
                     self.endpoint,
                 )
+                self._stop_requested.wait(ERROR_PAUSE)
 
     def _drain(self, socket: sockets.RouterSocket) -> None:
         for _ in range(BATCH):
@@ -199,6 +207,9 @@ class Router:
             if frames is None:
                 return
             self._receive(socket, frames)
+            self._flush(socket)
+            if not socket.readable():
+                return
 
     def _flush(self, socket: sockets.RouterSocket) -> None:
         while self._outbox:

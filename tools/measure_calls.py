@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Measure calls against a raw ping-pong, in the same run.
+
+usage: measure_calls.py [--seconds S] [--rounds N] [--size BYTES]
+                        [--threads 1,2,8,32,64] [--url zmq://]
+
+The floor is a raw pyzmq DEALER/ROUTER ping-pong between two processes over
+ipc. Rounds of all variants are interleaved, so that a noisy machine hits all
+of them alike; ratios are of the medians over the rounds.
+"""
+
+import argparse
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+
+from oslo_config import cfg
+import oslo_messaging
+import zmq
+
+SERVER = """
+import sys
+from oslo_config import cfg
+import oslo_messaging
+class Endpoint:
+    def echo(self, ctxt, payload):
+        return payload
+cfg.CONF([], project='measure')
+transport = oslo_messaging.get_rpc_transport(cfg.CONF, sys.argv[1])
+server = oslo_messaging.get_rpc_server(
+    transport, oslo_messaging.Target(topic=sys.argv[2], server='s'),
+    [Endpoint()], executor='threading')
+server.start()
+print('ready', flush=True)
+sys.stdin.read()
+server.stop()
+server.wait()
+transport.cleanup()
+"""
+
+PONG = """
+import sys
+import zmq
+context = zmq.Context()
+router = context.socket(zmq.ROUTER)
+router.bind(sys.argv[1])
+print('ready', flush=True)
+poller = zmq.Poller()
+poller.register(router, zmq.POLLIN)
+poller.register(sys.stdin.fileno(), zmq.POLLIN)
+while True:
+    ready = dict(poller.poll(1000))
+    if router in ready:
+        router.send_multipart(router.recv_multipart())
+    elif ready:
+        break
+router.close(0)
+context.term()
+"""
+
+
+class Program:
+    def __init__(self, source, *arguments):
+        self._process = subprocess.Popen(
+            [sys.executable, '-W', 'ignore', '-c', source, *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout.readline() == 'ready\n'
+
+    def stop(self):
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+def percentile(latencies, share):
+    return latencies[min(len(latencies) - 1, int(len(latencies) * share))]
+
+
+def run(call, threads, seconds):
+    """Return the sorted latencies and the rate of one round."""
+    results = [[] for _ in range(threads)]
+    go = threading.Barrier(threads + 1)
+
+    def work(mine):
+        go.wait(30)
+        end = time.perf_counter() + seconds
+        while True:
+            start = time.perf_counter()
+            if start >= end:
+                return
+            call()
+            mine.append(time.perf_counter() - start)
+
+    workers = [
+        threading.Thread(target=work, args=(mine,)) for mine in results]
+    for worker in workers:
+        worker.start()
+    go.wait(30)
+    begin = time.perf_counter()
+    for worker in workers:
+        worker.join(seconds + 60)
+    elapsed = time.perf_counter() - begin
+    latencies = sorted(latency for mine in results for latency in mine)
+    return latencies, len(latencies) / elapsed
+
+
+def make_raw(endpoint, size):
+    context = zmq.Context()
+    dealer = context.socket(zmq.DEALER)
+    dealer.connect(endpoint)
+    frames = [b'h' * 60, b'x' * size]
+
+    def call():
+        dealer.send_multipart(frames)
+        dealer.recv_multipart()
+
+    def close():
+        dealer.close(0)
+        context.term()
+
+    return call, close
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--seconds', type=float, default=2.0)
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--size', type=int, default=3200)
+    parser.add_argument('--threads', default='1,2,8,32,64')
+    parser.add_argument('--url', default='zmq://')
+    args = parser.parse_args()
+    counts = [int(count) for count in args.threads.split(',')]
+
+    cfg.CONF([], project='measure')
+    topic = f'measure-{uuid.uuid4().hex[:8]}'
+    directory = tempfile.mkdtemp(prefix='zm')
+    endpoint = f'ipc://{directory}/raw'
+    pong = Program(PONG, endpoint)
+    server = Program(SERVER, args.url, topic)
+    raw, close_raw = make_raw(endpoint, args.size)
+    transport = oslo_messaging.get_rpc_transport(cfg.CONF, args.url)
+    client = oslo_messaging.get_rpc_client(
+        transport, oslo_messaging.Target(topic=topic), timeout=30)
+    payload = 'x' * args.size
+
+    def call():
+        client.call({}, 'echo', payload=payload)
+
+    floor, medians, tails, rates = [], {}, {}, {}
+    run(call, max(counts), 0.5)
+    for _ in range(args.rounds):
+        latencies, _rate = run(raw, 1, args.seconds / 2)
+        floor.append(percentile(latencies, 0.5))
+        for count in counts:
+            latencies, rate = run(call, count, args.seconds)
+            medians.setdefault(count, []).append(percentile(latencies, 0.5))
+            tails.setdefault(count, []).append(percentile(latencies, 0.99))
+            rates.setdefault(count, []).append(rate)
+    transport.cleanup()
+    close_raw()
+    server.stop()
+    pong.stop()
+    for name in pathlib.Path(directory).iterdir():
+        name.unlink()
+    os.rmdir(directory)
+
+    raw_p50 = statistics.median(floor)
+    print(f'{args.size} bytes, {args.rounds} rounds of {args.seconds} s, '
+          f'{os.cpu_count()} cores, {args.url}')
+    print(f'raw ping-pong p50 {raw_p50 * 1e6:7.0f} us')
+    first = statistics.median(rates[counts[0]])
+    for count in counts:
+        p50 = statistics.median(medians[count])
+        rate = statistics.median(rates[count])
+        print(f'{count:3} thread(s): p50 {p50 * 1e6:7.0f} us '
+              f'({p50 / raw_p50:5.2f} x raw), '
+              f'p99 {statistics.median(tails[count]) * 1e6:8.0f} us, '
+              f'{rate:6.0f} calls/s ({rate / first:4.2f} x '
+              f'{counts[0]} thread)')
+
+
+if __name__ == '__main__':
+    main()
