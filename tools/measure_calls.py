@@ -5,9 +5,10 @@
 usage: measure_calls.py [--seconds S] [--rounds N] [--size BYTES]
                         [--threads 1,2,8,32,64] [--url zmq://]
 
-The floor is a raw pyzmq DEALER/ROUTER ping-pong between two processes over
-ipc. Rounds of all variants are interleaved, so that a noisy machine hits all
-of them alike; ratios are of the medians over the rounds.
+The floor is a raw pyzmq DEALER/ROUTER ping-pong between two processes, over
+ipc and over TCP on loopback. Rounds of all variants are interleaved, so that
+a noisy machine hits all of them alike; ratios are of the medians over the
+rounds.
 """
 
 import argparse
@@ -51,7 +52,7 @@ import zmq
 context = zmq.Context()
 router = context.socket(zmq.ROUTER)
 router.bind(sys.argv[1])
-print('ready', flush=True)
+print(router.last_endpoint.decode(), flush=True)
 poller = zmq.Poller()
 poller.register(router, zmq.POLLIN)
 poller.register(sys.stdin.fileno(), zmq.POLLIN)
@@ -70,8 +71,12 @@ class Program:
     def __init__(self, source, *arguments):
         self._process = subprocess.Popen(
             [sys.executable, '-W', 'ignore', '-c', source, *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout.readline() == 'ready\n'
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.answer = self._process.stdout.readline().strip()
+        assert self.answer, 'a program did not start'
 
     def stop(self):
         self._process.stdin.close()
@@ -97,8 +102,7 @@ def run(call, threads, seconds):
             call()
             mine.append(time.perf_counter() - start)
 
-    workers = [
-        threading.Thread(target=work, args=(mine,)) for mine in results]
+    workers = [threading.Thread(target=work, args=(mine,)) for mine in results]
     for worker in workers:
         worker.start()
     go.wait(30)
@@ -110,21 +114,25 @@ def run(call, threads, seconds):
     return latencies, len(latencies) / elapsed
 
 
-def make_raw(endpoint, size):
-    context = zmq.Context()
-    dealer = context.socket(zmq.DEALER)
-    dealer.connect(endpoint)
-    frames = [b'h' * 60, b'x' * size]
+class Raw:
+    """A ping-pong with nothing but pyzmq."""
 
-    def call():
-        dealer.send_multipart(frames)
-        dealer.recv_multipart()
+    def __init__(self, endpoint, size):
+        self._program = Program(PONG, endpoint)
+        self._context = zmq.Context()
+        self._dealer = self._context.socket(zmq.DEALER)
+        self._dealer.connect(self._program.answer)
+        self._frames = [b'h' * 60, b'x' * size]
+        self.medians = []
 
-    def close():
-        dealer.close(0)
-        context.term()
+    def call(self):
+        self._dealer.send_multipart(self._frames)
+        self._dealer.recv_multipart()
 
-    return call, close
+    def close(self):
+        self._dealer.close(0)
+        self._context.term()
+        self._program.stop()
 
 
 def main():
@@ -140,49 +148,60 @@ def main():
     cfg.CONF([], project='measure')
     topic = f'measure-{uuid.uuid4().hex[:8]}'
     directory = tempfile.mkdtemp(prefix='zm')
-    endpoint = f'ipc://{directory}/raw'
-    pong = Program(PONG, endpoint)
+    raws = {
+        'ipc': Raw(f'ipc://{directory}/raw', args.size),
+        'tcp': Raw('tcp://127.0.0.1:*', args.size),
+    }
     server = Program(SERVER, args.url, topic)
-    raw, close_raw = make_raw(endpoint, args.size)
     transport = oslo_messaging.get_rpc_transport(cfg.CONF, args.url)
     client = oslo_messaging.get_rpc_client(
-        transport, oslo_messaging.Target(topic=topic), timeout=30)
+        transport, oslo_messaging.Target(topic=topic), timeout=30
+    )
     payload = 'x' * args.size
 
     def call():
         client.call({}, 'echo', payload=payload)
 
-    floor, medians, tails, rates = [], {}, {}, {}
+    medians, tails, rates = {}, {}, {}
     run(call, max(counts), 0.5)
     for _ in range(args.rounds):
-        latencies, _rate = run(raw, 1, args.seconds / 2)
-        floor.append(percentile(latencies, 0.5))
+        for raw in raws.values():
+            latencies, _rate = run(raw.call, 1, args.seconds / 2)
+            raw.medians.append(percentile(latencies, 0.5))
         for count in counts:
             latencies, rate = run(call, count, args.seconds)
             medians.setdefault(count, []).append(percentile(latencies, 0.5))
             tails.setdefault(count, []).append(percentile(latencies, 0.99))
             rates.setdefault(count, []).append(rate)
     transport.cleanup()
-    close_raw()
     server.stop()
-    pong.stop()
+    for raw in raws.values():
+        raw.close()
     for name in pathlib.Path(directory).iterdir():
         name.unlink()
-    os.rmdir(directory)
+    pathlib.Path(directory).rmdir()
 
-    raw_p50 = statistics.median(floor)
-    print(f'{args.size} bytes, {args.rounds} rounds of {args.seconds} s, '
-          f'{os.cpu_count()} cores, {args.url}')
-    print(f'raw ping-pong p50 {raw_p50 * 1e6:7.0f} us')
+    floor = {
+        name: statistics.median(raw.medians) for name, raw in raws.items()
+    }
+    print(
+        f'{args.size} bytes, {args.rounds} rounds of {args.seconds} s, '
+        f'{os.cpu_count()} cores, {args.url}'
+    )
+    for name, p50 in floor.items():
+        print(f'raw ping-pong over {name}: p50 {p50 * 1e6:.0f} us')
     first = statistics.median(rates[counts[0]])
     for count in counts:
         p50 = statistics.median(medians[count])
         rate = statistics.median(rates[count])
-        print(f'{count:3} thread(s): p50 {p50 * 1e6:7.0f} us '
-              f'({p50 / raw_p50:5.2f} x raw), '
-              f'p99 {statistics.median(tails[count]) * 1e6:8.0f} us, '
-              f'{rate:6.0f} calls/s ({rate / first:4.2f} x '
-              f'{counts[0]} thread)')
+        print(
+            f'{count:3} thread(s): p50 {p50 * 1e6:7.0f} us '
+            f'({p50 / floor["ipc"]:5.2f} x ipc, '
+            f'{p50 / floor["tcp"]:5.2f} x tcp), '
+            f'p99 {statistics.median(tails[count]) * 1e6:8.0f} us, '
+            f'{rate:6.0f} calls/s ({rate / first:4.2f} x '
+            f'{counts[0]} thread)'
+        )
 
 
 if __name__ == '__main__':

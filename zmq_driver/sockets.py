@@ -207,7 +207,8 @@ def _refused(endpoint: str) -> bool:
 class RouterSocket(ownership.Owned):
     """The bound ROUTER of a driver instance.
 
-    Thread: owner only (checked).
+    Thread: owner only (checked); the channel's lock makes its holder the
+    owner.
     """
 
     __slots__ = ('_endpoint', '_socket')
@@ -235,11 +236,10 @@ class RouterSocket(ownership.Owned):
             self._socket.close(0)
             raise
 
-    def poll_with(self, poller: zmq.Poller) -> object:
-        """Let *poller* report what can be received; return its name there."""
+    def fileno(self) -> int:
+        """Return ZMQ_FD: edge-triggered, see libzmq's zmq_getsockopt(3)."""
         self.check_owner()
-        poller.register(self._socket, zmq.POLLIN)
-        return self._socket
+        return int(self._socket.get(zmq.FD))
 
     def readable(self) -> bool:
         """Return whether a message can be received now."""
@@ -263,7 +263,7 @@ class RouterSocket(ownership.Owned):
         try:
             _send(self._socket, frames)
         except zmq.ZMQError as error:
-            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN, zmq.ETERM):
                 return False
             raise
         return True

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The router thread: the only owner of a driver's ROUTER socket.
+"""The router thread: receives for all listeners of a driver.
 
-It hands requests to listeners and sends what others ask it to send. It lives
-from the first listener until the driver's cleanup, longer than any server,
-because replies are still made after a server was stopped.
+It lives from the first listener until the driver's cleanup, longer than any
+server, because replies are still made after a server was stopped.
 """
 
-import collections
 from collections.abc import Sequence
 import contextlib
 import logging
@@ -27,14 +25,10 @@ from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver import sockets
 from zmq_driver import threads
-from zmq_driver.server import wakeup
+from zmq_driver.server import channel as channel_
 
 LOG = logging.getLogger(__name__)
 
-#: Messages taken from the socket before the outbox is looked at again.
-BATCH = 100
-#: Milliseconds after which an idle router thread looks round unasked.
-POLL_INTERVAL_MS = 5000
 #: Seconds of rest after an error that nobody expected.
 ERROR_PAUSE = 0.1
 
@@ -92,10 +86,9 @@ class Router:
         self._lock = threading.Lock()
         # Replaced as a whole under the lock, read without it.
         self._sinks: dict[bytes, Sink] = {}
-        self._outbox: collections.deque[Sequence[bytes] | threading.Event] = (
-            collections.deque()
-        )
-        self._wakeup = wakeup.Wakeup()
+        # Set by detach(), which waits until the router thread has passed.
+        self._passing: list[threading.Event] = []
+        self._channel: channel_.Channel | None = None
         self._stop_requested = threading.Event()
         self._bound = threading.Event()
         self._bind_error: Exception | None = None
@@ -130,16 +123,25 @@ class Router:
                 for incarnation, other in self._sinks.items()
                 if other is not sink
             }
-        if self._thread.is_alive() and not self._thread.is_current():
             passed = threading.Event()
-            self._post(passed)
+            self._passing.append(passed)
+            channel = self._channel
+        if channel is not None and not self._thread.is_current():
+            channel.wake()
             passed.wait(deadline.left())
 
     def send(
         self, routing_id: bytes, header: bytes, body: bytes = b''
     ) -> None:
-        """Queue a message for the connection *routing_id*."""
-        self._post((routing_id, header, body))
+        """Send a message to the connection *routing_id*, or drop it.
+
+        It works from any thread until the driver's cleanup.
+        """
+        channel = self._channel
+        if channel is None:
+            self._counters.add('replies_unroutable')
+        else:
+            channel.send((routing_id, header, body))
 
     def stop(self, deadline: clock.Deadline) -> bool:
         """Send what is queued, close the socket and end the thread.
@@ -147,12 +149,10 @@ class Router:
         :returns: whether the thread ended before the deadline
         """
         self._stop_requested.set()
-        self._wakeup.set()
+        channel = self._channel
+        if channel is not None:
+            channel.wake()
         return self._thread.join(deadline.left())
-
-    def _post(self, item: Sequence[bytes] | threading.Event) -> None:
-        self._outbox.append(item)
-        self._wakeup.set()
 
     # What follows runs on the router thread.
 
@@ -163,34 +163,30 @@ class Router:
             )
         except zmq.ZMQError as error:
             self._bind_error = error
-            self._wakeup.close()
             self._bound.set()
             return
+        channel = channel_.Channel(socket, self._counters)
+        self._channel = channel
         try:
             self._share_endpoint()
             self._bound.set()
-            self._loop(socket)
+            self._loop(channel)
         finally:
-            self._flush(socket)
-            self._wakeup.close()
-            socket.close()
+            with self._lock:
+                self._channel = None
+            channel.close()
             self._unlink_endpoint()
-            # Whoever still waits for the thread to pass need not.
-            self._release_waiters()
+            self._pass()
 
-    def _loop(self, socket: sockets.RouterSocket) -> None:
-        poller = zmq.Poller()
-        readable = socket.poll_with(poller)
-        poller.register(self._wakeup.fd, zmq.POLLIN)
+    def _loop(self, channel: channel_.Channel) -> None:
         while not self._stop_requested.is_set():
             try:
-                self._wakeup.sleep_begins()
-                busy = bool(self._outbox) or self._stop_requested.is_set()
-                ready = poller.poll(0 if busy else POLL_INTERVAL_MS)
-                self._wakeup.sleep_ends()
-                self._flush(socket)
-                if (readable, zmq.POLLIN) in ready:
-                    self._drain(socket)
+                channel.wait(self._is_wanted)
+                self._pass()
+                while (frames := channel.receive()) is not None:
+                    self._receive(frames)
+                    if self._is_wanted():
+                        break
             except zmq.ContextTerminated:
                 return
             except Exception:
@@ -201,57 +197,28 @@ class Router:
                 )
                 self._stop_requested.wait(ERROR_PAUSE)
 
-    def _drain(self, socket: sockets.RouterSocket) -> None:
-        for _ in range(BATCH):
-            frames = socket.receive()
-            if frames is None:
-                return
-            self._receive(socket, frames)
-            self._flush(socket)
-            if not socket.readable():
-                return
+    def _is_wanted(self) -> bool:
+        """Return whether somebody waits for this thread."""
+        return bool(self._passing) or self._stop_requested.is_set()
 
-    def _flush(self, socket: sockets.RouterSocket) -> None:
-        while self._outbox:
-            item = self._outbox.popleft()
-            if isinstance(item, threading.Event):
-                item.set()
-            else:
-                self._send(socket, item)
+    def _pass(self) -> None:
+        """Tell those who wait for it that no listener is being called."""
+        with self._lock:
+            passing, self._passing = self._passing, []
+        for passed in passing:
+            passed.set()
 
-    def _release_waiters(self) -> None:
-        while self._outbox:
-            item = self._outbox.popleft()
-            if isinstance(item, threading.Event):
-                item.set()
-
-    def _send(
-        self, socket: sockets.RouterSocket, frames: Sequence[bytes]
-    ) -> None:
-        if not socket.send(frames):
-            self._counters.add('replies_unroutable')
-            LOG.debug('an answer could not be sent: its client has gone')
-
-    def _receive(
-        self, socket: sockets.RouterSocket, frames: Sequence[bytes]
-    ) -> None:
+    def _receive(self, frames: Sequence[bytes]) -> None:
         routing_id = frames[0]
         try:
             message = envelope.decode(frames[1:])
         except envelope.UnsupportedVersion as error:
             self._undecodable(error)
             if error.kind == envelope.Kind.REQUEST:
-                self._send(
-                    socket,
-                    (
-                        routing_id,
-                        envelope.encode_nack(
-                            error.message_id,
-                            envelope.NackReason.UNSUPPORTED_VERSION,
-                        ),
-                        b'',
-                    ),
+                nack = envelope.encode_nack(
+                    error.message_id, envelope.NackReason.UNSUPPORTED_VERSION
                 )
+                self.send(routing_id, nack)
             return
         except envelope.DecodeError as error:
             self._undecodable(error)
@@ -268,7 +235,7 @@ class Router:
             answer = envelope.encode_ack(header.message_id)
         else:
             return
-        self._send(socket, (routing_id, answer, b''))
+        self.send(routing_id, answer)
 
     def _deliver(
         self, routing_id: bytes, message: envelope.Message

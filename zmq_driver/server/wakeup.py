@@ -29,6 +29,11 @@ class Wakeup:
         self._closed = False
         self._lock = threading.Lock()
 
+    @property
+    def asleep(self) -> bool:
+        """Whether the owner sleeps, or is about to."""
+        return not self._awake
+
     def set(self) -> None:
         """Wake the owner, if it sleeps."""
         if self._awake:

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ROUTER socket of a driver, shared by the threads that answer.
+
+The router thread receives. Answers are made by other threads, and take one of
+two ways. While the router thread sleeps, whoever has an answer sends it
+itself: waking a thread to do it would add its wake-up, and the wait for the
+interpreter lock, to every call. While the router thread is awake, answers
+wait in the outbox until it looks there next, which is soon, and nobody has to
+wait for the socket's lock. ``doc/specs/thread-ownership.rst`` has the
+measurements.
+
+A libzmq socket may pass from thread to thread if a full memory barrier lies
+in between, which the lock is. What must be minded is that ZMQ_FD, which the
+router thread sleeps on, is edge-triggered: any use of the socket may swallow
+the signal of a message that has just come in. So whoever has used the socket
+looks whether it can be read, and wakes the router thread if so.
+"""
+
+import collections
+from collections.abc import Callable
+from collections.abc import Sequence
+import contextlib
+import logging
+import select
+import threading
+
+import zmq
+
+from zmq_driver import counters as counters_
+from zmq_driver import sockets
+from zmq_driver.server import wakeup
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds after which an idle router thread looks round unasked.
+POLL_INTERVAL = 5.0
+
+
+class Channel:
+    """Sends from any thread, receives on the router thread.
+
+    Thread: any, except the methods that say: router.
+    """
+
+    def __init__(
+        self,
+        socket: sockets.RouterSocket,
+        counters: counters_.Counters,
+    ) -> None:
+        """Share *socket*, which the router thread has bound (router)."""
+        self._socket = socket
+        self._counters = counters
+        # Held for the time of a call into libzmq that does not wait.
+        self._lock = threading.Lock()
+        self._closed = False
+        self._outbox: collections.deque[Sequence[bytes]] = collections.deque()
+        self._wakeup = wakeup.Wakeup()
+        self._poll = select.poll()
+        self._poll.register(socket.fileno(), select.POLLIN)
+        self._poll.register(self._wakeup.fd, select.POLLIN)
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        """Send to the peer that the first frame names, or drop and count.
+
+        It does not wait for anything.
+        """
+        if self._wakeup.asleep and self._lock.acquire(blocking=False):
+            try:
+                self._socket.hand_over(threading.current_thread())
+                self._send_locked(frames)
+                signal_taken = self._readable_locked()
+            finally:
+                self._lock.release()
+            if signal_taken:
+                self._wakeup.set()
+        else:
+            self._outbox.append(frames)
+            self._wakeup.set()
+
+    def wake(self) -> None:
+        """Let the router thread return from :meth:`wait`."""
+        self._wakeup.set()
+
+    def wait(self, is_wanted: Callable[[], bool]) -> None:
+        """Sleep until there is something to receive or to send (router).
+
+        :param is_wanted: tells whether the thread has other things to do;
+            whoever makes it true calls :meth:`wake` afterwards
+        """
+        self._wakeup.sleep_begins()
+        try:
+            with self._lock:
+                self._socket.hand_over(threading.current_thread())
+                readable = self._readable_locked()
+            if not (readable or self._outbox or is_wanted()):
+                self._poll.poll(POLL_INTERVAL * 1000)
+        finally:
+            self._wakeup.sleep_ends()
+
+    def receive(self) -> list[bytes] | None:
+        """Send what waits, and return the next message if any (router)."""
+        with self._lock:
+            self._socket.hand_over(threading.current_thread())
+            while self._outbox:
+                self._send_locked(self._outbox.popleft())
+            if not self._socket.readable():
+                return None
+            return self._socket.receive()
+
+    def close(self) -> None:
+        """Send what waits and close the socket (router)."""
+        with self._lock:
+            self._socket.hand_over(threading.current_thread())
+            with contextlib.suppress(zmq.ZMQError):
+                while self._outbox:
+                    self._send_locked(self._outbox.popleft())
+            self._closed = True
+            self._socket.close()
+        self._wakeup.close()
+
+    def _send_locked(self, frames: Sequence[bytes]) -> None:
+        if self._closed or not self._socket.send(frames):
+            self._counters.add('replies_unroutable')
+            LOG.debug('an answer could not be sent: its client has gone')
+
+    def _readable_locked(self) -> bool:
+        return not self._closed and self._socket.readable()
