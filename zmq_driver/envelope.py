@@ -82,6 +82,8 @@ class NackReason(enum.IntEnum):
     UNDECODABLE = 5
     #: The time to live had passed before the request was taken.
     EXPIRED = 6
+    #: The receiver has a defect, which its log tells about.
+    FAILED = 7
 
 
 class EnvelopeError(ValueError):

@@ -433,6 +433,31 @@ class Report(unittest.TestResult):
         return 1 if wrong else 0
 
 
+# What is removed when the process ends, in whatever way.
+_scratch = contextlib.ExitStack()
+
+
+def leave(status: int) -> typing.NoReturn:
+    """End the process at once, and leave nothing of it behind.
+
+    What the tests' transports do at exit (the logger tests clean up none of
+    theirs) must not print after the last line, nor change the status.
+
+    :param status: the exit status
+    """
+    try:
+        end_children()
+        _scratch.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _on_sigterm(signum: int, _frame: types.FrameType | None) -> None:
+    leave(128 + signum)
+
+
 class Deadline:
     """Ends a process that takes too long, and shows where it was.
 
@@ -480,7 +505,7 @@ class Deadline:
             end_children()
             report.finish(self._expect)
         finally:
-            os._exit(1)
+            leave(1)
 
 
 def flatten(
@@ -535,12 +560,6 @@ def wait_for_threads() -> list[str]:
     return kept
 
 
-def _on_sigterm(signum: int, _frame: types.FrameType | None) -> None:
-    """Leave no metrics server behind when told to end."""
-    end_children()
-    os._exit(128 + signum)
-
-
 def run(arguments: Arguments) -> int:
     """Run the tests and return the exit status.
 
@@ -586,17 +605,15 @@ def main(argv: collections.abc.Sequence[str]) -> int:
     os.environ.setdefault('OS_TEST_TIMEOUT', str(TEST_TIMEOUT_S))
     put_interpreter_first()
     signal.signal(signal.SIGTERM, _on_sigterm)
-    with tempfile.TemporaryDirectory(prefix='conformance-') as directory:
-        # Two runs on one host, which use the same topics, must not hear
-        # each other where processes find each other through the host.
-        os.environ['XDG_RUNTIME_DIR'] = directory
-        return run(arguments)
+    # Two runs on one host, which use the same topics, must not hear each
+    # other where processes find each other through the host.
+    os.environ['XDG_RUNTIME_DIR'] = _scratch.enter_context(
+        tempfile.TemporaryDirectory(
+            prefix='conformance-', ignore_cleanup_errors=True
+        )
+    )
+    return run(arguments)
 
 
 if __name__ == '__main__':
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # What transports leave behind (the logger tests clean up none of theirs)
-    # must not print after the last line, nor change the status.
-    os._exit(status)
+    leave(main(sys.argv[1:]))

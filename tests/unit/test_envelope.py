@@ -316,7 +316,7 @@ def test_other_refusals_of_other_versions_are_not() -> None:
         (raw(flags=0x20), 'flags 0x20'),
         (raw(flags=0x81), 'flags 0x81'),
         (raw(4, 0, reason=0), 'NACK .* reason 0'),
-        (raw(4, 0, reason=7), 'NACK .* reason 7'),
+        (raw(4, 0, reason=8), 'NACK .* reason 8'),
         (raw(reserved=1), 'reserved'),
     ],
 )

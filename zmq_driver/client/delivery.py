@@ -35,6 +35,7 @@ _REFUSALS = {
         'has as many messages as rpc_zmq_topic_backlog allows'
     ),
     envelope.NackReason.EXPIRED: 'got it too late',
+    envelope.NackReason.FAILED: 'failed to take it, see its log',
     envelope.NackReason.UNSUPPORTED_VERSION: (
         f'does not speak version {envelope.VERSION} of the wire protocol; '
         f'run the same release of the driver on both ends'
@@ -123,10 +124,16 @@ class Delivery:
         return retry_.Attempts(retry, deadline, self._sleep)
 
     def deliver(
-        self, request: Request, attempts: retry_.Attempts, wait: bool = True
+        self,
+        request: Request,
+        retry: int | None,
+        deadline: clock.Deadline,
+        wait: bool = True,
     ) -> envelope.Message:
         """Send to one listener after the other until one takes it.
 
+        :param retry: more attempts after one that reached no listener; None
+            or -1: as many as the deadline allows
         :param wait: whether to wait for a listener when there is none
         :returns: the REPLY or the ACK
         :raises Undelivered: no server has it
@@ -134,7 +141,31 @@ class Delivery:
         :raises errors.PeerLost: a server had it and went away
         :raises errors.ReplyTimeout: a server had it and did not answer
         """
-        problem: object = None
+        # Nearly always the first attempt is the last.
+        route = self._routing.first(request.where, request.server, deadline)
+        if route is None:
+            return self.deliver_somewhere(
+                request, self.attempts(retry, deadline), wait
+            )
+        try:
+            return self._attempt(route, request, deadline)
+        except (errors.PeerNotReady, errors.Refused) as error:
+            problem = error
+        attempts = self.attempts(retry, deadline)
+        self._note_failure(request, attempts, problem)
+        return self.deliver_somewhere(request, attempts, wait, problem)
+
+    def deliver_somewhere(
+        self,
+        request: Request,
+        attempts: retry_.Attempts,
+        wait: bool = True,
+        problem: Exception | None = None,
+    ) -> envelope.Message:
+        """Do what :meth:`deliver` does, with attempts that were begun.
+
+        :param problem: why the attempt before this failed
+        """
         while True:
             for route in self._routing.in_turn(
                 request.where,
@@ -145,13 +176,25 @@ class Delivery:
                     return self._attempt(route, request, attempts.deadline)
                 except (errors.PeerNotReady, errors.Refused) as error:
                     problem = error
-                LOG.debug('%s; trying elsewhere', problem)
-                self._routing.invalidate(request.where)
-                if not attempts.failed():
-                    raise Undelivered(
-                        request, problem, attempts.deadline.passed(), False
-                    )
+                self._note_failure(request, attempts, problem)
             attempts.pause()
+
+    def _note_failure(
+        self,
+        request: Request,
+        attempts: retry_.Attempts,
+        problem: Exception,
+    ) -> None:
+        """Take note of an attempt that reached no listener.
+
+        :raises Undelivered: it was the last
+        """
+        LOG.debug('%s; trying elsewhere', problem)
+        self._routing.invalidate(request.where)
+        if not attempts.failed():
+            raise Undelivered(
+                request, problem, attempts.deadline.passed(), False
+            )
 
     def _routes(
         self,

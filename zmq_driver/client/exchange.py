@@ -48,7 +48,7 @@ class Exchange:
     Thread: owner only (checked by the lease).
     """
 
-    __slots__ = ('_counters', '_lease', '_message_id')
+    __slots__ = ('_counters', '_lease', '_message_id', '_socket')
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Exchange:
         :param message_id: what answers are recognised by
         """
         self._lease = lease
+        self._socket = lease.socket
         self._message_id = message_id
         self._counters = counters
 
@@ -72,7 +73,7 @@ class Exchange:
         :param connect_timeout: seconds
         :raises errors.PeerNotReady: there is no connection; nothing was sent
         """
-        socket = self._lease.socket
+        socket = self._socket
         if self._lease.fresh and not socket.wait_connected(connect_timeout):
             self._counters.add('requests_not_sent')
             raise errors.PeerNotReady(
@@ -110,7 +111,7 @@ class Exchange:
                 raise errors.ReplyTimeout(
                     self._describe_timeout(deadline, monitor_timeout)
                 )
-            frames = self._lease.socket.receive(min(left, SLICE))
+            frames = self._socket.receive(min(left, SLICE))
             if frames is None:
                 frames = self._look_for_peer()
                 if frames is None:
@@ -128,7 +129,7 @@ class Exchange:
 
         :raises errors.PeerLost: it is gone, and left no message
         """
-        socket = self._lease.socket
+        socket = self._socket
         if socket.connected():
             return None
         # The answer may have come right before the end.

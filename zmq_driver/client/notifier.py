@@ -160,7 +160,7 @@ class Notifier:
         attempts = self._delivery.attempts(retry, deadline)
         while True:
             try:
-                self._delivery.deliver(request, attempts, wait=False)
+                self._delivery.deliver_somewhere(request, attempts, wait=False)
             except errors.PeerLost as error:
                 # A notification is delivered at least once: the listener
                 # died before it acknowledged, another one gets it.

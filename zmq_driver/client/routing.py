@@ -80,6 +80,21 @@ class Routing:
         """
         return self._lookups.lookup(where, deadline)
 
+    def first(
+        self,
+        where: address.Address,
+        server: str | None,
+        deadline: clock.Deadline,
+    ) -> address.Route | None:
+        """Return the route whose turn it is, or None if that takes longer."""
+        try:
+            found = self._lookups.lookup(where, deadline).matching(server)
+        except matchmaker_base.MatchmakerUnavailable:
+            return None
+        if len(found) > 1:
+            return found[self._next_turn(where, server) % len(found)]
+        return found[0] if found else None
+
     def wait(
         self,
         where: address.Address,

@@ -90,9 +90,7 @@ class RpcClient:
         )
         try:
             reply = self._delivery.deliver(
-                request,
-                self._delivery.attempts(retry, deadline),
-                wait=not mandatory,
+                request, retry, deadline, wait=not mandatory
             )
         except delivery_.Undelivered as error:
             if mandatory and error.nobody:
@@ -127,9 +125,7 @@ class RpcClient:
         )
         try:
             self._delivery.deliver(
-                request,
-                self._delivery.attempts(retry, deadline),
-                wait=not mandatory,
+                request, retry, deadline, wait=not mandatory
             )
         except delivery_.Undelivered as error:
             if mandatory and error.nobody:

@@ -83,7 +83,11 @@ def main() -> int:
     conf([], project='zmq-driver-demo')
 
     transport = oslo_messaging.get_rpc_transport(conf, arguments.url)
-    client = oslo_messaging.get_rpc_client(
+    # get_rpc_client came with oslo.messaging 14.1.
+    make_client = getattr(
+        oslo_messaging, 'get_rpc_client', oslo_messaging.RPCClient
+    )
+    client = make_client(
         transport, oslo_messaging.Target(topic=arguments.topic), timeout=10
     )
     notifications = oslo_messaging.get_notification_transport(

@@ -38,9 +38,9 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
         :param finished: called once, when the message is dealt with
         """
         header = delivery.header
-        super().__init__(
-            delivery.ctxt, delivery.message, header.message_id.hex()
-        )
+        super().__init__(delivery.ctxt, delivery.message)
+        # oslo.messaging takes it as an argument only since 14.9.
+        self.msg_id = header.message_id.hex()
         if header.monitor_timeout:
             # oslo.messaging beats at half of it, in whole seconds.
             self.client_timeout = header.monitor_timeout
@@ -160,9 +160,8 @@ class NotificationIncoming(_oslo.IncomingMessage):  # type: ignore[misc]
         :param finished: called once, when the listener is done with it
         :param requeue: called when the listener wants to see it again
         """
-        super().__init__(
-            delivery.ctxt, delivery.message, delivery.header.message_id.hex()
-        )
+        super().__init__(delivery.ctxt, delivery.message)
+        self.msg_id = delivery.header.message_id.hex()
         self.delivery = delivery
         #: How often the listener asked to see it again.
         self.requeued = 0

@@ -249,9 +249,13 @@ class Router:
         except body_.BodyDecodeError as error:
             self._undecodable(error)
             return envelope.NackReason.UNDECODABLE
-        reason = sink.deliver(
-            Delivery(routing_id, header, message.body, ctxt, payload)
-        )
+        try:
+            reason = sink.deliver(
+                Delivery(routing_id, header, message.body, ctxt, payload)
+            )
+        except Exception:
+            LOG.exception('message %s was not taken', header.message_id.hex())
+            reason = envelope.NackReason.FAILED
         if reason is None:
             self._counters.add('messages_received')
         return reason
