@@ -2,8 +2,10 @@
 """All that a driver has in one process: made on first use, ended at once."""
 
 from collections.abc import Sequence
+import contextlib
 import logging
 import os
+import pathlib
 import threading
 from typing import Any
 from typing import cast
@@ -178,6 +180,9 @@ class Runtime:
                 'the router thread at %s did not end in time', router.endpoint
             )
         self._context.close(last)
+        # libzmq leaves the file behind.
+        with contextlib.suppress(OSError):
+            pathlib.Path(self._directory.socket_path(self.member)).unlink()
 
     def forget(self) -> None:
         """Let go of this in a forked child, without touching a socket."""
@@ -210,16 +215,27 @@ class Runtime:
             if self._closing.is_set():
                 raise errors.DriverClosed('the transport was cleaned up')
             if self._router is None:
-                router = router_.Router(
-                    self.member,
-                    self._context,
-                    self._directory.endpoint(self.member),
-                    self._socket_options,
-                    self.counters,
-                )
-                router.start(clock.Deadline(BIND_TIMEOUT))
-                self._router = router
+                self._router = self._start_router()
             return self._router
+
+    def _start_router(self) -> router_.Router:
+        router = router_.Router(
+            self.member,
+            self._context,
+            self._directory.endpoint(self.member),
+            self._socket_options,
+            self.counters,
+        )
+        try:
+            router.start(clock.Deadline(BIND_TIMEOUT))
+            self._directory.share(self._directory.socket_path(self.member))
+        except ipc.IpcDirectoryError as error:
+            router.stop(clock.Deadline(BIND_TIMEOUT))
+            raise errors.ListenFailure(str(error)) from error
+        except errors.ListenFailure:
+            router.stop(clock.Deadline(0.0))
+            raise
+        return router
 
     def _keep(
         self,

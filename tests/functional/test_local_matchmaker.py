@@ -346,6 +346,50 @@ def test_the_last_leaves_while_the_first_comes(ipc_dir, matchmaker, spawn):
     assert files(ipc_dir) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason='only root can be others')
+@pytest.mark.spec('MM-15', 'MM-26')
+@pytest.mark.parametrize(
+    ('mode', 'cleans'), [(0o770, True), (0o2770, True), (0o1770, False)]
+)
+def test_users_of_a_group_share_a_directory(
+    ipc_dir, matchmaker, spawn, mode, cleans
+):
+    """The services of a host run as users of the group oslo."""
+    nova, cinder, oslo = 2001, 2002, 2010
+    os.chown(ipc_dir, 0, oslo)
+    ipc_dir.chmod(mode)
+
+    def become(user, function, *args):
+        os.umask(0o077)
+        os.setgroups([oslo])
+        os.setgid(user)
+        os.setuid(user)
+        return function(*args)
+
+    def look(*topics):
+        other = make(ipc_dir)
+        register(other, server='cinder')
+        for _ in range(2):
+            found = [
+                servers(other, WHERE._replace(topic=topic)) for topic in topics
+            ]
+        other.close(deadline())
+        return found
+
+    child = spawn(become, nova, serve, ipc_dir, 'nova', ['topic', 'own'])
+    member = child.answer()
+    looking = spawn(become, cinder, look, 'topic', 'own')
+    assert looking.answer() == [['cinder', 'nova'], ['nova']]
+    register(matchmaker, server='root')
+    assert servers(matchmaker) == ['nova', 'root']
+    child.kill()
+    looking = spawn(become, cinder, look, 'topic', 'own')
+    assert looking.answer() == [['cinder', 'root'], []]
+    left = [f for f in files(ipc_dir) if member in f]
+    assert bool(left) is not cleans
+    assert servers(matchmaker) == ['root']
+
+
 @pytest.mark.spec('MM-52')
 def test_who_polls_the_cache_sees_joins_and_leaves_soon(ipc_dir, spawn):
     """The median of several; a single one may wait for the processor."""

@@ -35,8 +35,8 @@ WAITS = {
     'result': 1,
     'communicate': 2,
 }
-#: Calls of our own methods that only share the name of a wait.
-NO_WAITS = {'self._membership.join()'}
+#: Calls that only share the name of a wait: a method of ours, a constructor.
+NO_WAITS = {'self._membership.join()', 'select.poll()'}
 #: What the time-out may be called when it is given by name.
 TIMEOUT_NAMES = {'timeout', 'timeout_ms', 'deadline'}
 

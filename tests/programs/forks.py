@@ -12,6 +12,7 @@ import faulthandler
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 
@@ -111,11 +112,18 @@ class Family:
         return wrong
 
 
+def limit_life():
+    """End this process, with its stack traces, if it hangs."""
+    # An alarm is not inherited, and the other timers do not survive a fork.
+    faulthandler.register(signal.SIGALRM, chain=True)
+    signal.alarm(PATIENCE)
+
+
 def fork(work, *arguments):
     """Run *work* in a child; it ends by what *work* returns or raises."""
     pid = os.fork()
     if pid == 0:
-        faulthandler.dump_traceback_later(PATIENCE, exit=True)
+        limit_life()
         sys.exit(work(*arguments))
     return pid
 
@@ -253,7 +261,7 @@ def orphan(family):
     family.listen()
     pid = os.fork()
     if pid == 0:
-        faulthandler.dump_traceback_later(PATIENCE, exit=True)
+        limit_life()
         threading.Event().wait(PATIENCE)
         os._exit(0)
     tell(ready=True, child=pid)
@@ -298,7 +306,7 @@ def departure(family, how):
 
 def work_of_process(url, topic, role):
     """What a process of multiprocessing does; it inherits or makes anew."""
-    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    limit_life()
     family = _inherited or make_family(url, topic)
     family.serve(role)
     wrong = family.talk(['parent', role], 10)
@@ -353,6 +361,7 @@ def main():
     parser.add_argument('scenario')
     parser.add_argument('arguments', nargs='*')
     args = parser.parse_args()
+    limit_life()
     family = make_family(args.url, args.topic)
     first = args.arguments[0] if args.arguments else ''
     if args.scenario == 'siblings':

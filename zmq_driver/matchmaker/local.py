@@ -22,6 +22,8 @@ import time
 from typing import Any
 import weakref
 
+import oslo_messaging
+
 from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver import ipc
@@ -73,6 +75,16 @@ class LocalMatchmaker(base.Matchmaker):
         # Runs at an orderly exit of the interpreter too.
         self._withdraw = weakref.finalize(self, self._membership.withdraw)
         _IN_THIS_PROCESS.add(self)
+
+    @classmethod
+    def check_url(cls, url: oslo_messaging.TransportURL) -> str | None:
+        """Return what makes *url* unusable: there is no host to connect to."""
+        if not url.hosts:
+            return None
+        return (
+            'zmq:// finds the processes of this host by itself and connects '
+            'to no other; leave the host away'
+        )
 
     def register(
         self, registration: address.Registration, deadline: clock.Deadline
@@ -168,7 +180,6 @@ class LocalMatchmaker(base.Matchmaker):
         """
         self._ended = 'the matchmaker was inherited over a fork'
         self._starting = threading.Lock()
-        self._withdraw.detach()
         self._membership.forget()
 
     def _start(self, deadline: clock.Deadline) -> None:

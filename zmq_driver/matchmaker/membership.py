@@ -211,7 +211,9 @@ class Membership:
             temporary.rename(place)
         except OSError as exc:
             remove_empty(temporary)
-            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            # Another process was faster; EPERM: as another user, in a
+            # directory with the sticky bit.
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EPERM):
                 raise
 
 

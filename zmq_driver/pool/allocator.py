@@ -235,16 +235,16 @@ class Allocator(Generic[PeerT, SocketT]):
     ) -> Entry[PeerT, SocketT] | None:
         """Close *dead*, whose socket is closed, and give *owner* another.
 
-        The slot is his, so he need not wait (again).
+        The slot is his, so he need not wait (again). If he takes an idle
+        entry instead, the slot is of no use to those who wait: as long as an
+        entry was idle, slots were not what they lacked.
 
         :returns: an entry as for :meth:`claim_locked`; None only if the
             pool is closing
         """
         self._check_held()
         self.books.bury_locked(dead)
-        entry = self.claim_locked(dead.home.peer, owner, now)
-        self.serve_locked(now)
-        return entry
+        return self.claim_locked(dead.home.peer, owner, now)
 
     def clear_locked(
         self, peer: PeerT, owner: threading.Thread, now: float

@@ -52,6 +52,11 @@ class Closer(Generic[PeerT, SocketT]):
         try:
             for entry in doomed:
                 self._close_socket(entry, owner)
+        except BaseException:
+            # An interrupt; it can wait, for closing does not block.
+            for entry in doomed:
+                self._close_socket(entry, owner)
+            raise
         finally:
             now = self._clock()
             with self._lock:

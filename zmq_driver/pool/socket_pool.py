@@ -166,7 +166,7 @@ class SocketPool(Generic[PeerT, SocketT]):
             lent = self._desk.opened_locked(entry, now)
         self._announcer.tell(events.EventKind.OPENED, peer)
         if not lent:
-            self._closer.finish([entry], owner)
+            # The caller closes what a failed checkout leaves behind.
             raise self._refusal(errors.PoolClosed, peer, 0.0)
         self._announcer.tell(_CHECKED_OUT, peer)
         return leases.SocketLease(self._checkin, entry, socket, owner, True)

@@ -6,10 +6,7 @@ server, because replies are still made after a server was stopped.
 """
 
 from collections.abc import Sequence
-import contextlib
 import logging
-import pathlib
-import stat
 import threading
 from typing import Any
 from typing import NamedTuple
@@ -168,14 +165,12 @@ class Router:
         channel = channel_.Channel(socket, self._counters)
         self._channel = channel
         try:
-            self._share_endpoint()
             self._bound.set()
             self._loop(channel)
         finally:
             with self._lock:
                 self._channel = None
             channel.close()
-            self._unlink_endpoint()
             self._pass()
 
     def _loop(self, channel: channel_.Channel) -> None:
@@ -277,23 +272,3 @@ class Router:
             self.endpoint,
             problem,
         )
-
-    def _path(self) -> pathlib.Path | None:
-        scheme, _, path = self.endpoint.partition('://')
-        return pathlib.Path(path) if scheme == 'ipc' else None
-
-    def _share_endpoint(self) -> None:
-        """Give the ipc socket the rights that its directory gives."""
-        path = self._path()
-        if path is None:
-            return
-        with contextlib.suppress(OSError):
-            shared = path.parent.stat().st_mode & stat.S_IWGRP
-            path.chmod(0o660 if shared else 0o600)
-
-    def _unlink_endpoint(self) -> None:
-        """Remove the ipc socket's file, which libzmq leaves behind."""
-        path = self._path()
-        if path is not None:
-            with contextlib.suppress(OSError):
-                path.unlink()

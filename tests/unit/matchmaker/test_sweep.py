@@ -167,6 +167,19 @@ def test_an_endpoint_somebody_listens_at_stays(path, monkeypatch):
     assert not endpoint.exists()
 
 
+@pytest.mark.spec('MM-27')
+def test_an_endpoint_of_a_living_member_stays(path, directory, monkeypatch):
+    member = membership.Membership(directory, samples.member())
+    member.join()
+    endpoint = path / f'{member._name}.ipc'
+    listen(endpoint).close()
+    later(monkeypatch, sweep.ORPHAN_AGE + 1)
+    sweep.Sweep(str(path)).run()
+    assert endpoint.exists()
+    member.withdraw()
+    assert files(path) == []
+
+
 @pytest.mark.spec('MM-32')
 def test_a_sweep_is_bounded(path, monkeypatch):
     monkeypatch.setattr(sweep, 'LIMIT', 10)

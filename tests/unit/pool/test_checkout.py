@@ -86,6 +86,14 @@ def test_the_least_recently_used_idle_socket_makes_room(world):
 
 
 @pytest.mark.spec('PL-04')
+def test_of_two_sockets_to_one_peer_the_other_one_stays(world):
+    world.make_idle('a', 'a', 'b', 'c')
+    world.checkout('d').release()
+    assert [s.closed for s in world.sockets] == [1, 0, 0, 0, 0]
+    assert world.checkout('a').socket is world.sockets[1]
+
+
+@pytest.mark.spec('PL-04')
 def test_no_room_is_made_when_the_peer_has_its_share(world):
     world.make_idle('b', 'c')
     leases = [world.checkout('a'), world.checkout('a')]

@@ -68,6 +68,16 @@ def test_a_peer_without_sockets_can_be_cleared(world):
     assert len(world.sockets) == 1
 
 
+@pytest.mark.spec('PL-14', 'PL-16')
+def test_an_interrupt_waits_until_all_sockets_are_closed(world):
+    world.make_idle('a', 'a')
+    world.sockets[0].raises['close'] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        world.pool.clear('a')
+    assert [socket.closed for socket in world.sockets] == [1, 1]
+    assert world.pool.stats().peers == 0
+
+
 @pytest.mark.spec('PL-16')
 def test_an_interrupt_does_not_keep_sockets_from_being_closed(world):
     def interrupt(event):

@@ -126,7 +126,27 @@ def test_an_unhealthy_socket_is_not_replaced_any_more(world):
     with pytest.raises(pool.PoolClosed):
         world.checkout('a')
     assert len(world.sockets) == 1
-    assert world.pool.close(fakes.soon()) == []
+
+
+@pytest.mark.spec('PL-24')
+def test_an_unhealthy_socket_is_waited_for(world):
+    """The pool is closed while the last socket it has is being closed."""
+    world.single_threaded = False
+    world.make_idle('a')
+    world.sockets[0].is_healthy = False
+    with fakes.actors(1) as [actor]:
+        closing = []
+
+        def close(event):
+            if event.kind is Kind.CLOSED:
+                world.on_event = None
+                closing.append(actor.submit(world.pool.close, fakes.soon()))
+                world.wait_for(Kind.POOL_CLOSING)
+
+        world.on_event = close
+        with pytest.raises(pool.PoolClosed):
+            world.checkout('a')
+        assert closing[0].result(fakes.PATIENCE) == []
 
 
 @pytest.mark.spec('PL-24')
@@ -184,10 +204,11 @@ def test_a_lease_that_outlives_its_pool_closes_its_socket(world):
 
 
 @pytest.mark.spec('PL-26')
-def test_closing_again_does_nothing_and_does_not_wait(world):
+def test_closing_again_does_nothing_and_does_not_wait(world, monkeypatch):
     lease = world.checkout('a')
     left = world.pool.close(fakes.NOW)
     story = world.story()
+    monkeypatch.setattr(world.pool._closer.drained, 'wait', None)
     assert world.pool.close(fakes.soon()) == left
     assert world.story() == story
     lease.release()

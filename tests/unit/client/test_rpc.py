@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls, casts and fanouts."""
+
+import json
+
+import oslo_messaging
+import pytest
+
+from tests.unit.client import fakes
+from zmq_driver import envelope
+from zmq_driver import errors
+from zmq_driver import pool
+from zmq_driver.client import rpc
+
+FAILURE = {
+    'class': 'ValueError',
+    'module': 'builtins',
+    'message': 'no',
+    'tb': [],
+    'args': ['no'],
+    'kwargs': {},
+}
+
+
+def call(world, timeout=10.0, retry=None, mandatory=False, server=None):
+    return world.rpc.call(
+        fakes.WHERE,
+        server,
+        fakes.BODY,
+        deadline=world.deadline(timeout),
+        monitor_timeout=0.0,
+        retry=retry,
+        mandatory=mandatory,
+    )
+
+
+def cast(world, timeout=10.0, retry=None, mandatory=False, server=None):
+    world.rpc.cast(
+        fakes.WHERE,
+        server,
+        fakes.BODY,
+        deadline=world.deadline(timeout),
+        retry=retry,
+        mandatory=mandatory,
+    )
+
+
+def fanout(world, timeout=10.0, retry=None):
+    world.rpc.fanout(
+        fakes.WHERE,
+        fakes.BODY,
+        deadline=world.deadline(timeout),
+        retry=retry,
+    )
+
+
+@pytest.mark.spec('DL-10')
+def test_call_returns_the_result(world):
+    world.add('a', fakes.reply(b'[1,null]'))
+    assert call(world) == [1, None]
+
+
+@pytest.mark.spec('DL-10')
+def test_call_raises_what_the_method_raised(world):
+    failure = json.dumps(FAILURE).encode()
+    world.add('a', fakes.reply(failure, failure=True))
+    with pytest.raises(ValueError, match='no'):
+        call(world)
+
+
+@pytest.mark.parametrize(
+    ('body', 'failure'),
+    [
+        (b'', False),
+        (b'\xff', False),
+        (b'[' * 100000, False),
+        (b'9' * 10000, False),
+        (b'{}', True),
+        (b'[]', True),
+        (b'{"class": 1, "module": "builtins", "message": ""}', True),
+    ],
+)
+@pytest.mark.spec('DL-01')
+def test_reply_that_does_not_parse_has_run(world, body, failure):
+    world.add('a', fakes.reply(body, failure))
+    with pytest.raises(errors.ReplyUndecodable) as caught:
+        call(world)
+    assert caught.value.may_have_run is True
+    assert world.count('messages_undecodable') == 1
+
+
+@pytest.mark.parametrize(
+    ('name', 'arguments'),
+    [
+        ('ExceptionGroup', ['text', []]),
+        ('ValueError', 5),
+        ('SystemExit', [1]),
+        ('print', ['printed by a stranger']),
+        ('UnicodeDecodeError', [1]),
+        ('nothing', []),
+    ],
+)
+def test_failure_that_cannot_be_rebuilt_is_a_remote_error(
+    world, name, arguments
+):
+    failure = {**FAILURE, 'class': name, 'args': arguments}
+    body = json.dumps(failure).encode()
+    world.add('a', fakes.reply(body, failure=True))
+    with pytest.raises(oslo_messaging.RemoteError) as caught:
+        call(world)
+    assert caught.value.exc_type == name
+
+
+@pytest.mark.spec('DL-12')
+def test_call_to_nobody(world):
+    start = world.clock()
+    with pytest.raises(errors.ServerNotFound) as caught:
+        call(world)
+    assert caught.value.may_have_run is False
+    assert world.clock() - start == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize('send', [call, cast])
+@pytest.mark.spec('DL-14')
+def test_retries_that_are_used_up(world, send):
+    with pytest.raises(errors.DeliveryRefused) as caught:
+        send(world, retry=1)
+    assert caught.value.may_have_run is False
+
+
+@pytest.mark.parametrize('send', [call, cast])
+@pytest.mark.spec('DL-13')
+def test_mandatory_message_to_nobody(world, send):
+    start = world.clock()
+    with pytest.raises(oslo_messaging.MessageUndeliverable) as caught:
+        send(world, mandatory=True, server='s')
+    assert world.clock() == start
+    assert caught.value.routing_key == 'topic.s'
+    assert caught.value.exchange == 'exchange'
+
+
+@pytest.mark.parametrize('send', [call, cast])
+def test_mandatory_message_and_matchmaker_that_is_down(world, send):
+    world.down = True
+    with pytest.raises(errors.DeliveryRefused):
+        send(world, mandatory=True)
+
+
+@pytest.mark.parametrize('lost', [True, False])
+@pytest.mark.spec('DL-20')
+def test_cast_without_acknowledgement_is_unconfirmed(world, lost):
+    peer = world.add('a', fakes.silence)
+    if lost:
+        world.after(1.0, peer.die)
+    with pytest.raises(errors.DeliveryUnconfirmed) as caught:
+        cast(world)
+    assert caught.value.may_have_run is True
+    assert len(peer.got) == 1
+
+
+@pytest.mark.spec('DL-20')
+def test_cast_to_nobody_is_refused_in_time(world):
+    start = world.clock()
+    with pytest.raises(errors.DeliveryRefused) as caught:
+        cast(world)
+    assert caught.value.may_have_run is False
+    assert world.clock() - start == pytest.approx(10.0)
+
+
+@pytest.mark.spec('DL-22')
+def test_fanout_sends_one_copy_to_each(world):
+    peers = [world.add(f's{n}') for n in range(6)]
+    fanout(world)
+    assert [len(peer.got) for peer in peers] == [1] * 6
+    for peer in peers:
+        _, header = peer.got[0]
+        assert header.incarnation == peer.route.incarnation
+        assert header.flags == envelope.FANOUT | envelope.WANT_ACK
+
+
+@pytest.mark.spec('DL-22')
+def test_fanout_to_more_servers_than_sockets(world):
+    peers = [world.add(f's{n:02}') for n in range(3 * rpc.FANOUT_WINDOW)]
+    fanout(world)
+    assert {len(peer.got) for peer in peers} == {1}
+
+
+@pytest.mark.spec('DL-22')
+def test_fanout_window(clock):
+    world = fakes.World(clock, max_size=100)
+    for n in range(rpc.FANOUT_WINDOW + 5):
+        world.add(f's{n:02}')
+    fanout(world)
+    assert all(len(p.got) == 1 for p in world._peers.values())
+
+
+@pytest.mark.spec('DL-23')
+def test_fanout_to_nobody_succeeds(world):
+    fanout(world)
+    assert world.count('fanout_copies_failed') == 0
+
+
+def test_fanout_needs_to_know_the_servers(world):
+    world.down = True
+    with pytest.raises(errors.DeliveryRefused) as caught:
+        fanout(world)
+    assert caught.value.may_have_run is False
+
+
+@pytest.mark.spec('DL-24')
+def test_copies_are_sent_before_one_is_waited_for(world):
+    peers = [world.add(f's{n}', fakes.silence) for n in range(3)]
+    fanout(world)
+    assert len({peer.got[0][0] for peer in peers}) == 1
+
+
+@pytest.mark.spec('DL-24')
+def test_copies_do_not_wait_for_the_connection_of_another(world):
+    peers = [world.add(f's{n}') for n in range(3)]
+    peers[0].connects = False
+    start = world.clock()
+    fanout(world)
+    for peer in peers[1:]:
+        assert peer.got[0][0] - start < 0.5
+
+
+@pytest.mark.spec('DL-22')
+def test_refused_copy_is_sent_again_to_the_same_server(world):
+    well = world.add('well')
+    busy = world.add('busy', fakes.nack(envelope.NackReason.BUSY))
+    world.after(1.0, lambda: setattr(busy, 'answer', fakes.ack))
+    fanout(world)
+    assert len(well.got) == 1
+    assert len(busy.got) > 1
+    assert world.count('fanout_copies_failed') == 0
+
+
+@pytest.mark.spec('DL-22')
+def test_copy_is_not_sent_to_who_left_meanwhile(world):
+    busy = world.add('busy', fakes.nack(envelope.NackReason.STOPPED))
+    world.after(0.005, lambda: world.leave(busy))
+    fanout(world)
+    assert world.count('fanout_copies_failed') == 0
+
+
+@pytest.mark.parametrize(('retry', 'attempts'), [(0, 1), (2, 3)])
+@pytest.mark.spec('DL-14')
+@pytest.mark.spec('DL-23')
+def test_copy_that_is_given_up_is_counted(world, retry, attempts, caplog):
+    busy = world.add('busy', fakes.nack(envelope.NackReason.BUSY))
+    fanout(world, retry=retry)
+    assert len(busy.got) == attempts
+    assert world.count('fanout_copies_failed') == 1
+    assert 'busy' in caplog.text
+
+
+@pytest.mark.spec('DL-03')
+@pytest.mark.spec('DL-23')
+def test_fanout_ends_at_its_deadline(world):
+    peers = [world.add(f's{n}') for n in range(4)]
+    for peer in peers:
+        peer.connects = False
+    start = world.clock()
+    fanout(world, timeout=5.0)
+    assert world.clock() - start == pytest.approx(5.0, abs=0.1)
+    assert world.count('fanout_copies_failed') == 4
+
+
+@pytest.mark.parametrize('lost', [True, False])
+@pytest.mark.spec('DL-02')
+@pytest.mark.spec('DL-23')
+def test_copy_that_may_have_arrived_is_not_sent_again(world, lost, caplog):
+    well, peer = world.add('well'), world.add('x', fakes.silence)
+    if lost:
+        world.after(1.0, peer.die)
+    fanout(world)
+    assert (len(well.got), len(peer.got)) == (1, 1)
+    assert world.count('fanout_copies_failed') == 1
+    assert 'not acknowledged' in caplog.text
+
+
+@pytest.mark.spec('DL-23')
+def test_copy_that_cannot_be_decoded_is_given_up(world):
+    reason = envelope.NackReason.UNDECODABLE
+    peer = world.add('old', fakes.nack(reason))
+    fanout(world)
+    assert len(peer.got) == 1
+    assert world.count('fanout_copies_failed') == 1
+
+
+def test_matchmaker_that_goes_down_during_a_fanout(world):
+    busy = world.add('busy', fakes.nack(envelope.NackReason.BUSY))
+
+    def recover():
+        world.down = False
+        busy.answer = fakes.ack
+
+    world.after(0.001, lambda: setattr(world, 'down', True))
+    world.after(2.0, recover)
+    fanout(world)
+    assert world.count('fanout_copies_failed') == 0
+
+
+@pytest.mark.parametrize(
+    'raised', [errors.DriverClosed('closed'), KeyboardInterrupt()]
+)
+@pytest.mark.spec('LC-05')
+def test_interrupted_fanout_gives_its_sockets_back(world, monkeypatch, raised):
+    for n in range(3):
+        world.add(f's{n}')
+    checkout = world.delivery.checkout
+
+    def interrupted(route, deadline):
+        if route.server == 's2':
+            raise raised
+        return checkout(route, deadline)
+
+    monkeypatch.setattr(world.delivery, 'checkout', interrupted)
+    with pytest.raises(type(raised)):
+        fanout(world)
+    assert world.pool.stats().in_use == 0
+
+
+def test_interrupted_wait_of_a_fanout_gives_its_sockets_back(world):
+    peers = [world.add(f's{n}', fakes.silence) for n in range(3)]
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    world.after(1.0, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fanout(world)
+    assert all(socket.closed for socket in world.sockets)
+    assert [len(peer.got) for peer in peers] == [1, 1, 1]
+
+
+def test_no_socket_for_a_copy(world):
+    world.add('a')
+    leases = [
+        world.pool.checkout(peer.route.endpoint, world.deadline())
+        for peer in [world._peers['ipc:///tmp/a.ipc']] * 4
+    ]
+    fanout(world, timeout=0.0)
+    assert world.count('fanout_copies_failed') == 1
+    for lease in leases:
+        lease.retire(pool.EvictReason.UNFINISHED)
+        lease.release()

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ROUTER and those who send over it."""
+
+import collections
+import threading
+import time
+
+import pytest
+import zmq
+
+from tests.fixtures import waiting
+from tests.unit.server import fakes
+from zmq_driver import counters
+from zmq_driver.server import channel as channels
+
+LOST = 4.0
+
+
+@pytest.fixture
+def socket():
+    return fakes.RouterSocket()
+
+
+@pytest.fixture
+def counts():
+    return counters.Counters()
+
+
+@pytest.fixture
+def channel(socket, counts):
+    channel = channels.Channel(socket, counts)
+    yield channel
+    if not socket.closed:
+        channel.close()
+    assert not socket.problems
+
+
+class Loop:
+    """A router thread, which keeps what comes in."""
+
+    def __init__(self, socket, counts):
+        self.got = []
+        self.stop = threading.Event()
+        self.channel = None
+        self._socket = socket
+        self._counts = counts
+        self._begun = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        assert self._begun.wait(30)
+
+    def _run(self):
+        self._socket.hand_over(threading.current_thread())
+        self.channel = channels.Channel(self._socket, self._counts)
+        self._begun.set()
+        while not self.stop.is_set():
+            self.channel.wait(False)
+            while (frames := self.channel.receive()) is not None:
+                self.got.append(frames)
+        self.channel.close()
+
+    def end(self):
+        self.stop.set()
+        self.channel.wake()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def loop(socket, counts):
+    loop = Loop(socket, counts)
+    yield loop
+    loop.end()
+    assert not socket.problems
+
+
+def test_answer_waits_while_the_router_is_awake(channel, socket):
+    channel.send([b'a'])
+    assert not socket.sent
+    assert channel.receive() is None
+    assert socket.sent == [[b'a']]
+
+
+@pytest.mark.spec('TO-05')
+def test_router_does_not_sleep_on_an_answer(channel, socket):
+    channel.send([b'a'])
+    start = time.monotonic()
+    channel.wait(False)
+    assert time.monotonic() - start < LOST
+    channel.receive()
+    assert socket.sent == [[b'a']]
+
+
+def test_answers_are_sent_before_the_next_message_is_taken(channel, socket):
+    socket.arrive([b'in'])
+    channel.send([b'out'])
+    assert channel.receive() == [b'in']
+    assert socket.sent == [[b'out']]
+
+
+def test_router_that_has_to_stay_awake_only_looks(channel):
+    start = time.monotonic()
+    channel.wait(True)
+    assert time.monotonic() - start < LOST
+
+
+@pytest.mark.spec('TO-02')
+def test_answer_is_sent_by_its_maker_while_the_router_sleeps(loop, socket):
+    waiting.until(lambda: loop.channel._wakeup.asleep, 'sleep')
+    time.sleep(0)
+    waiting.until(
+        lambda: loop.channel.send([b'a']) or socket.senders, 'answer'
+    )
+    assert socket.sent[0] == [b'a']
+
+
+@pytest.mark.spec('TO-05')
+def test_message_whose_signal_was_taken_is_received(loop, socket):
+    for n in range(200):
+        waiting.until(lambda: loop.channel._wakeup.asleep, 'sleep')
+        start = time.monotonic()
+        socket.arrive([n])
+        loop.channel.send([b'answer'])
+        waiting.until(lambda n=n: len(loop.got) == n + 1, 'message')
+        assert time.monotonic() - start < LOST
+
+
+@pytest.mark.spec('TO-02')
+@pytest.mark.spec('TO-05')
+def test_nothing_is_lost_or_sent_twice_under_stress(loop, socket, hasty):
+    makers, answers = 4, 400
+    slowest = []
+
+    def make(maker):
+        for n in range(answers):
+            start = time.monotonic()
+            loop.channel.send((maker, n))
+            if n % 4 == 0:
+                socket.arrive((maker, n))
+            if n % 16 == 0:
+                waiting.until(
+                    lambda n=n: (maker, n) in socket.sent, 'answer', 30
+                )
+                waiting.until(
+                    lambda n=n: (maker, n) in loop.got, 'message', 30
+                )
+                slowest.append(time.monotonic() - start)
+
+    threads = [threading.Thread(target=make, args=(m,)) for m in range(makers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive()
+    waiting.until(lambda: len(socket.sent) >= makers * answers, 'answers')
+    assert set(collections.Counter(socket.sent).values()) == {1}
+    assert set(collections.Counter(loop.got).values()) == {1}
+    assert len(loop.got) == makers * answers // 4
+    assert max(slowest) < LOST
+
+
+@pytest.mark.spec('TO-03')
+def test_close_sends_what_waits(channel, socket):
+    channel.send([b'a'])
+    channel.close()
+    assert socket.sent == [[b'a']]
+    assert socket.closed
+
+
+def test_answers_after_the_end_are_dropped(channel, socket, counts):
+    channel.close()
+    channel.send([b'a'])
+    channel.wake()
+    assert not socket.sent
+
+
+def test_error_during_close_does_not_keep_the_socket_open(channel, socket):
+    socket.fail(zmq.ContextTerminated())
+    channel.send([b'a'])
+    channel.close()
+    assert socket.closed
+
+
+def test_answer_without_a_client_is_counted(channel, socket, counts):
+    socket.routable = False
+    channel.send([b'a'])
+    channel.receive()
+    assert counts.snapshot()['replies_unroutable'] == 1

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages in the hands of oslo.messaging's servers."""
+
+import json
+import sys
+
+import oslo_messaging
+import pytest
+
+from tests.unit.server import fakes
+from zmq_driver import _oslo
+from zmq_driver import envelope
+from zmq_driver.server import incoming
+
+LIMIT = 4096
+
+
+class Rude(Exception):
+    def __str__(self):
+        raise KeyError('no text')
+
+
+class Stubborn(Exception):
+    @property
+    def kwargs(self):
+        raise RuntimeError('no arguments')
+
+
+class Explosive:
+    def __iter__(self):
+        raise ZeroDivisionError('boom')
+
+
+@pytest.fixture
+def router():
+    return fakes.Router()
+
+
+@pytest.fixture
+def done():
+    return []
+
+
+@pytest.fixture
+def message(router, done):
+    def make(max_size=LIMIT, **kwargs):
+        return incoming.RpcIncoming(
+            router,
+            fakes.delivery(**kwargs),
+            max_size,
+            lambda: done.append(True),
+        )
+
+    return make
+
+
+def caught(error):
+    try:
+        raise error
+    except Exception:
+        return sys.exc_info()
+
+
+def failure_of(router):
+    [(_, message)] = router.sent
+    assert message.header.flags == envelope.FAILURE
+    return json.loads(message.body)
+
+
+@pytest.mark.spec('DL-10')
+def test_reply_goes_where_the_request_came_from(message, router, done):
+    message(number=7).reply({'a': 1})
+    [(routing_id, answer)] = router.sent
+    assert routing_id == b'client'
+    assert answer.header.kind is envelope.Kind.REPLY
+    assert answer.header.message_id == (7).to_bytes(16, 'big')
+    assert json.loads(answer.body) == {'a': 1}
+    assert done == [True]
+
+
+def test_second_reply_is_dropped(message, router, done, caplog):
+    one = message()
+    one.reply(1)
+    one.reply(2)
+    assert len(router.sent) == 1
+    assert done == [True]
+    assert 'twice' in caplog.text
+
+
+@pytest.mark.parametrize('flags', [0, envelope.WANT_ACK, envelope.FANOUT])
+def test_cast_gets_no_reply_and_no_heartbeat(message, router, done, flags):
+    one = message(flags=flags)
+    one.acknowledge()
+    one.heartbeat()
+    one.requeue()
+    one.reply('nobody waits')
+    assert not router.sent
+    assert done == [True]
+
+
+@pytest.mark.spec('DL-16')
+def test_heartbeat_names_the_call(message, router):
+    one = message(monitor_timeout=5.0, number=3)
+    assert one.client_timeout == 5.0
+    one.heartbeat()
+    [(_, answer)] = router.sent
+    assert answer.header.kind is envelope.Kind.HEARTBEAT
+    assert answer.header.message_id == (3).to_bytes(16, 'big')
+
+
+def test_call_without_monitor_has_no_watchdog(message):
+    assert not message().client_timeout
+
+
+@pytest.mark.parametrize('result', [object(), {'a': {1: object()}}, {(): 1}])
+@pytest.mark.spec('DL-17')
+def test_result_that_is_no_json_becomes_a_failure(
+    message, router, done, result
+):
+    message().reply(result)
+    assert failure_of(router)['class'] == 'UnserializableBody'
+    assert done == [True]
+
+
+@pytest.mark.spec('DL-17')
+def test_result_that_is_too_large_becomes_a_failure(message, router):
+    message().reply('x' * LIMIT)
+    assert failure_of(router)['class'] == 'BodyTooLarge'
+
+
+@pytest.mark.spec('DL-10')
+def test_exception_travels_with_its_arguments(message, router):
+    message().reply(failure=caught(ValueError('no', 1)))
+    failure = failure_of(router)
+    assert failure['class'] == 'ValueError'
+    assert failure['args'] == ['no', 1]
+    assert any('Traceback' in line for line in failure['tb'])
+
+
+@pytest.mark.parametrize(
+    ('error', 'name', 'text'),
+    [
+        (ValueError('text', object()), 'ValueError', 'text'),
+        (ValueError(Explosive()), 'ValueError', ''),
+        (ValueError('\udc80', b'\xff'), 'ValueError', ''),
+        (Rude(), 'Rude', 'Rude'),
+        (Stubborn('text'), 'Stubborn', 'text'),
+    ],
+)
+@pytest.mark.spec('DL-18')
+def test_exception_that_cannot_be_serialized(
+    message, router, done, error, name, text
+):
+    message().reply(failure=caught(error))
+    failure = failure_of(router)
+    assert failure['class'] == name
+    assert text in failure['message']
+    assert done == [True]
+
+
+@pytest.mark.parametrize('letter', ['x', 'ä', '✓', '\U0001f600', '\udc80'])
+@pytest.mark.spec('DL-17')
+def test_exception_that_is_too_large_is_cut_down_to_fit(
+    message, router, letter
+):
+    message().reply(failure=caught(ValueError(letter * LIMIT)))
+    [(_, answer)] = router.sent
+    assert len(answer.body) <= LIMIT
+    assert failure_of(router)['message'].startswith(letter)
+
+
+@pytest.mark.spec('DL-18')
+def test_failure_can_be_rebuilt_by_the_caller(message, router):
+    message().reply(failure=caught(ValueError('text', object())))
+    [(_, answer)] = router.sent
+    error = _oslo.deserialize_remote_exception(answer.body.decode(), [])
+    assert isinstance(error, (ValueError, oslo_messaging.RemoteError))
+
+
+def test_router_that_fails_does_not_reach_the_worker(
+    message, router, done, caplog, monkeypatch
+):
+    def send(*args):
+        raise OSError('broken')
+
+    monkeypatch.setattr(router, 'send', send)
+    message().reply(1)
+    assert done == [True]
+    assert 'cannot reply' in caplog.text
+
+
+def test_notification_is_acknowledged_or_requeued(done):
+    back = []
+    one = incoming.NotificationIncoming(
+        fakes.delivery(flags=envelope.NOTIFICATION),
+        lambda: done.append(True),
+        back.append,
+    )
+    one.requeue()
+    one.requeue()
+    assert (one.requeued, back, done) == (2, [one, one], [])
+    one.acknowledge()
+    assert done == [True]

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a driver has in one process, without another one."""
+
+import pathlib
+import shutil
+import tempfile
+import threading
+
+from oslo_config import cfg
+import oslo_messaging
+import pytest
+
+from zmq_driver import address
+from zmq_driver import clock
+from zmq_driver import envelope
+from zmq_driver import errors
+from zmq_driver import ipc
+from zmq_driver import options
+from zmq_driver import runtime
+from zmq_driver.server import router
+
+WHERE = address.Address(address.Scope.RPC, 'exchange', 'topic')
+EVENTS = address.Address(address.Scope.NOTIFICATION, 'exchange', 'topic.info')
+
+
+@pytest.fixture
+def directory():
+    path = pathlib.Path(tempfile.mkdtemp(prefix='zd'))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def make(directory):
+    """Give a factory of runtimes, closed after the test."""
+    made = []
+
+    def make(query='linger=0', path=directory):
+        conf = cfg.ConfigOpts()
+        conf([], project='zmq-driver-tests')
+        url = oslo_messaging.TransportURL.parse(
+            conf, f'zmq:///?rpc_zmq_ipc_dir={path}&{query}'
+        )
+        made.append(runtime.Runtime(options.load(conf, url), 'local', '', []))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close(clock.Deadline(5))
+
+
+@pytest.mark.spec('LC-05')
+def test_router_comes_with_the_first_listener_and_goes_at_the_end(
+    make, directory
+):
+    one = make()
+    assert not list(directory.iterdir())
+    one.listen(WHERE, 'one')
+    one.listen(WHERE, 'two')
+    routers = [
+        thread
+        for thread in threading.enumerate()
+        if thread.name == f'zmq-router-{one.member}'
+    ]
+    assert len(routers) == 1
+    assert (directory / f'{one.member}.ipc').exists()
+    one.close(clock.Deadline(5))
+    assert not routers[0].is_alive()
+    assert not list(directory.iterdir())
+
+
+@pytest.mark.spec('LC-07')
+def test_closed_runtime_takes_no_listener(make):
+    one = make()
+    one.close(clock.Deadline(5))
+    with pytest.raises(errors.DriverClosed):
+        one.listen(WHERE, 'one')
+    with pytest.raises(errors.DriverClosed):
+        one.listen_for_notifications([EVENTS], '')
+    with pytest.raises(errors.DriverClosed):
+        one._sleep(30)
+
+
+@pytest.mark.spec('LC-05')
+def test_lease_that_does_not_come_back_is_named(make, caplog):
+    one = make()
+    one.listen(WHERE, 'one')
+    endpoint = one._router.endpoint
+    lease = one.pool.checkout(endpoint, clock.Deadline(5))
+    one.close(clock.Deadline(0.01))
+    assert f'{endpoint}' in caplog.text
+    assert 'cleanup does not wait any longer' in caplog.text
+    lease.release()
+
+
+@pytest.mark.spec('LC-05')
+def test_router_that_does_not_end_is_named(make, caplog, monkeypatch):
+    one = make()
+    one.listen(WHERE, 'one')
+    stop = one._router.stop
+
+    def slow(deadline):
+        stop(clock.Deadline(5))
+        return False
+
+    monkeypatch.setattr(one._router, 'stop', slow)
+    one.close(clock.Deadline(5))
+    assert 'did not end in time' in caplog.text
+
+
+@pytest.mark.spec('DL-35')
+def test_notification_that_nobody_takes_back_is_logged(make, caplog):
+    one = make()
+    header = envelope.decode(
+        (
+            envelope.encode_request(
+                bytes(16),
+                'exchange',
+                'topic.info',
+                '',
+                envelope.ANY_INCARNATION,
+                1.0,
+                0.0,
+                envelope.NOTIFICATION,
+            ),
+            b'body',
+        )
+    ).header
+    one._forward(router.Delivery(b'id', header, b'body', {}, {}))
+    assert 'is lost' in caplog.text
+    assert 'exchange/topic.info' in caplog.text
+
+
+def test_directory_that_cannot_be_used_opens_nothing(make, directory):
+    with pytest.raises(ipc.IpcDirectoryError):
+        make(path=directory / 'missing' / 'zmq')
+    assert not list(directory.iterdir())
+
+
+def test_matchmakers_are_found_by_name():
+    assert 'local' in runtime.matchmaker_names()
+    assert runtime.load_matchmaker('local').__name__ == 'LocalMatchmaker'
+    with pytest.raises(RuntimeError, match='nonsense'):
+        runtime.load_matchmaker('nonsense')

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sockets of the driver, two of them in one process."""
+
+import pathlib
+import shutil
+import socket as posix
+import tempfile
+import threading
+
+import pytest
+import zmq
+
+from tests.fixtures import waiting
+from zmq_driver import clock
+from zmq_driver import context as context_
+from zmq_driver import errors
+from zmq_driver import ownership
+from zmq_driver import sockets
+
+HANG = 30
+
+OPTIONS = sockets.SocketOptions(
+    heartbeat_interval=0.5,
+    heartbeat_timeout=1.0,
+    connect_timeout=2.0,
+    linger=0.0,
+    max_message_size=4096,
+)
+
+
+@pytest.fixture
+def directory():
+    path = pathlib.Path(tempfile.mkdtemp(prefix='zd'))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def endpoint(directory):
+    return f'ipc://{directory}/s.ipc'
+
+
+@pytest.fixture
+def context():
+    one = context_.DriverContext('tests', 1, 8)
+    yield one
+    assert one.close(clock.Deadline(HANG))
+
+
+@pytest.fixture
+def router(context, endpoint):
+    one = sockets.RouterSocket(context, endpoint, OPTIONS)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def peer(context, endpoint, router):
+    one = sockets.PeerSocket(context, endpoint, OPTIONS)
+    assert one.wait_connected(HANG)
+    yield one
+    one.close()
+
+
+def receive(router):
+    return waiting.until(router.receive, 'message', HANG)
+
+
+def test_messages_go_there_and_back(router, peer):
+    assert router.receive() is None
+    assert peer.receive(0.0) is None
+    peer.send([b'header', b'body'])
+    routing_id, *frames = receive(router)
+    assert frames == [b'header', b'body']
+    assert router.send([routing_id, b'answer', b''])
+    assert peer.receive(HANG) == [b'answer', b'']
+    assert peer.healthy()
+
+
+def test_idle_socket_with_something_to_read_is_not_healthy(router, peer):
+    assert peer.healthy()
+    peer.send([b'header', b'body'])
+    routing_id = receive(router)[0]
+    router.send([routing_id, b'unasked', b''])
+    router.send([routing_id, b'unasked', b''])
+    assert peer.receive(HANG)
+    assert peer.receive(HANG)
+    assert peer.healthy()
+    router.send([routing_id, b'unasked', b''])
+    peer._socket.poll(HANG * 1000, zmq.POLLIN)
+    assert not peer.healthy()
+
+
+def test_router_tells_that_its_client_is_gone(router):
+    assert not router.send([b'nobody', b'answer', b''])
+
+
+@pytest.mark.spec('DL-06')
+def test_nobody_at_the_endpoint_is_seen_at_once(context, endpoint):
+    one = sockets.PeerSocket(context, endpoint, OPTIONS)
+    assert not one.wait_connected(HANG)
+    assert not one.connected()
+    with pytest.raises(errors.PeerNotReady, match='not connected'):
+        one.send([b'header', b'body'])
+    one.close()
+
+
+@pytest.mark.spec('DL-06')
+def test_listener_that_does_not_answer_is_given_up(
+    context, endpoint, directory
+):
+    with posix.socket(posix.AF_UNIX, posix.SOCK_STREAM) as silent:
+        silent.bind(f'{directory}/s.ipc')
+        silent.listen(8)
+        one = sockets.PeerSocket(context, endpoint, OPTIONS)
+        assert not one.wait_connected(0.05)
+        one.close()
+
+
+def test_file_without_a_listener_refuses(context, endpoint, directory):
+    with posix.socket(posix.AF_UNIX, posix.SOCK_STREAM) as gone:
+        gone.bind(f'{directory}/s.ipc')
+    one = sockets.PeerSocket(context, endpoint, OPTIONS)
+    assert not one.wait_connected(HANG)
+    one.close()
+
+
+def test_what_the_probe_cannot_tell_is_left_to_libzmq():
+    assert not sockets._refused('tcp://127.0.0.1:1')
+    assert not sockets._refused('ipc://' + 'x' * 200)
+
+
+@pytest.mark.spec('DL-02')
+def test_socket_does_not_reconnect(context, endpoint):
+    first = sockets.RouterSocket(context, endpoint, OPTIONS)
+    one = sockets.PeerSocket(context, endpoint, OPTIONS)
+    assert one.wait_connected(HANG)
+    first.close()
+    waiting.until(lambda: not one.connected(), 'end', HANG)
+    second = sockets.RouterSocket(context, endpoint, OPTIONS)
+    probe = sockets.PeerSocket(context, endpoint, OPTIONS)
+    assert probe.wait_connected(HANG)
+    assert not one.connected()
+    for socket in (probe, one, second):
+        socket.close()
+
+
+@pytest.mark.spec('LC-07')
+def test_receive_ends_with_the_context(endpoint):
+    context = context_.DriverContext('tests', 1, 8)
+    router = sockets.RouterSocket(context, endpoint, OPTIONS)
+    one = sockets.PeerSocket(context, endpoint, OPTIONS)
+    assert one.wait_connected(HANG)
+    router.close()
+    assert not context.close(clock.Deadline(0.01))
+    with pytest.raises(errors.PeerLost, match='may have run'):
+        one.receive(HANG)
+    one.close()
+    assert context.close(clock.Deadline(HANG))
+
+
+@pytest.mark.spec('LC-07')
+@pytest.mark.xfail(
+    raises=zmq.ContextTerminated,
+    reason='only receive() knows that the context can end meanwhile',
+)
+@pytest.mark.parametrize(
+    'use',
+    [
+        lambda one: one.connected(),
+        lambda one: one.wait_connected(0.1),
+        lambda one: one.send([b'header', b'body']),
+    ],
+    ids=['connected', 'wait_connected', 'send'],
+)
+def test_nothing_else_shows_the_end_of_the_context(endpoint, use):
+    context = context_.DriverContext('tests', 1, 8)
+    router = sockets.RouterSocket(context, endpoint, OPTIONS)
+    one = sockets.PeerSocket(context, endpoint, OPTIONS)
+    assert one.wait_connected(HANG)
+    assert not context.close(clock.Deadline(0.01))
+    try:
+        use(one)
+    except (errors.PeerNotReady, errors.PeerLost):
+        pass
+    finally:
+        router.close()
+        one.close()
+        assert context.close(clock.Deadline(HANG))
+
+
+def test_bad_endpoints_leave_no_socket(context):
+    for kind in (sockets.PeerSocket, sockets.RouterSocket):
+        with pytest.raises(zmq.ZMQError):
+            kind(context, 'nonsense://', OPTIONS)
+    # The fixture sees that the context ends.
+
+
+def test_too_large_message_breaks_its_connection(router, peer):
+    peer.send([b'header', b'x' * 5000])
+    waiting.until(lambda: not peer.connected(), 'end', HANG)
+    assert router.receive() is None
+
+
+def test_another_thread_may_not_use_a_socket(router, peer):
+    peer.hand_over(None)
+    with pytest.raises(ownership.OwnershipError, match='PeerSocket ipc'):
+        peer.connected()
+    peer.hand_over(threading.current_thread())
+    router.hand_over(None)
+    with pytest.raises(ownership.OwnershipError, match='RouterSocket ipc'):
+        router.receive()
+    router.hand_over(threading.current_thread())
+
+
+def test_milliseconds_are_rounded_up():
+    assert sockets._milliseconds(0.0) == 0
+    assert sockets._milliseconds(0.0001) == 1
+    assert sockets._milliseconds(1.5) == 1500

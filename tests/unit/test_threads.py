@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The threads of the driver."""
+
+import threading
+
+import pytest
+
+from zmq_driver import threads
+
+HANG = 30
+
+
+@pytest.mark.spec('LC-06')
+def test_thread_is_a_daemon_with_a_name_that_tells():
+    seen = []
+    one = threads.ServiceThread(
+        'router', 'd1', lambda: seen.append(threading.current_thread())
+    )
+    assert one.name == 'zmq-router-d1'
+    assert not one.is_alive()
+    one.start()
+    assert one.join(HANG)
+    assert seen[0].daemon
+    assert seen[0].name == 'zmq-router-d1'
+    assert not one.is_alive()
+
+
+def test_join_tells_whether_it_ended():
+    go = threading.Event()
+    one = threads.ServiceThread('term', 'd1', lambda: go.wait(HANG))
+    one.start()
+    assert not one.join(0.0)
+    assert one.is_alive()
+    assert not one.is_current()
+    go.set()
+    assert one.join(HANG)
+
+
+def test_thread_does_not_wait_for_itself():
+    found = []
+
+    def run():
+        found.append((one.is_current(), one.join(HANG)))
+
+    one = threads.ServiceThread('term', 'd1', run)
+    one.start()
+    assert one.join(HANG)
+    assert found == [(True, False)]
+
+
+def test_error_of_the_loop_is_logged(caplog):
+    one = threads.ServiceThread('term', 'd1', lambda: 1 / 0)
+    one.start()
+    assert one.join(HANG)
+    assert 'zmq-term-d1 ended by an unexpected error' in caplog.text
+    assert 'ZeroDivisionError' in caplog.text
+
+
+def test_unknown_role():
+    with pytest.raises(ValueError, match='nonsense'):
+        threads.ServiceThread('nonsense', 'd1', lambda: None)
