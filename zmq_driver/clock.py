@@ -35,6 +35,14 @@ class Deadline:
         """Return the seconds that are left, never less than 0.0."""
         return max(0.0, self._at - self._clock())
 
+    def within(self, timeout: float) -> 'Deadline':
+        """Return the deadline of a part of the operation.
+
+        :param timeout: seconds that the part may take; it cannot take
+            longer than the whole
+        """
+        return Deadline(min(timeout, self.left()), clock=self._clock)
+
     def passed(self) -> bool:
         """Return whether no time is left."""
         return self._clock() >= self._at

@@ -7,44 +7,7 @@ import threading
 
 from zmq_driver import clock as clock_
 
-
-class Counters:
-    """Named counts that only grow.
-
-    Thread: any.
-    """
-
-    #: Every name that may be counted, with its meaning.
-    NAMES = {
-        'requests_sent': 'requests handed to a connected socket',
-        'requests_refused': 'attempts that were answered with a NACK',
-        'requests_not_sent': 'attempts without a connected peer',
-        'peers_lost': 'peers that went away during an exchange',
-        'replies_late': 'answers dropped because nobody waits for them',
-        'fanout_copies_failed': 'fanout copies that no server confirmed',
-        'messages_received': 'requests accepted by a listener',
-        'messages_refused': 'requests answered with a NACK',
-        'messages_undecodable': 'messages dropped because they do not parse',
-        'replies_unroutable': 'replies whose client is gone',
-        'requeued': 'notifications that a listener asked to see again',
-    }
-
-    def __init__(self) -> None:
-        """Start every count at zero."""
-        self._lock = threading.Lock()
-        self._counts: collections.Counter[str] = collections.Counter()
-
-    def add(self, name: str, count: int = 1) -> None:
-        """Add *count* to the counter *name*, one of :attr:`NAMES`."""
-        if name not in self.NAMES:
-            raise KeyError(f'{name!r} is not a counter')
-        with self._lock:
-            self._counts[name] += count
-
-    def snapshot(self) -> dict[str, int]:
-        """Return every count by name."""
-        with self._lock:
-            return {name: self._counts[name] for name in self.NAMES}
+LOG = logging.getLogger(__name__)
 
 
 class LimitedLog:
@@ -85,3 +48,51 @@ class LimitedLog:
         if left_out:
             text += f' ({left_out} more like this since the last line)'
         self._log.log(self._level, text, *args)
+
+
+class Counters:
+    """Named counts that only grow.
+
+    Thread: any.
+    """
+
+    #: Every name that may be counted, with its meaning.
+    NAMES = {
+        'requests_sent': 'requests handed to a connected socket',
+        'requests_refused': 'attempts that were answered with a NACK',
+        'requests_not_sent': 'attempts without a connected peer',
+        'peers_lost': 'peers that went away during an exchange',
+        'replies_late': 'answers dropped because nobody waits for them',
+        'fanout_copies_failed': 'fanout copies that no server confirmed',
+        'messages_received': 'requests accepted by a listener',
+        'messages_refused': 'requests answered with a NACK',
+        'messages_undecodable': 'messages dropped because they do not parse',
+        'replies_unroutable': 'replies whose client is gone',
+        'requeued': 'notifications that a listener asked to see again',
+    }
+
+    def __init__(self) -> None:
+        """Start every count at zero."""
+        self._lock = threading.Lock()
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._garbage_log = LimitedLog(LOG, logging.WARNING)
+
+    def add(self, name: str, count: int = 1) -> None:
+        """Add *count* to the counter *name*, one of :attr:`NAMES`."""
+        if name not in self.NAMES:
+            raise KeyError(f'{name!r} is not a counter')
+        with self._lock:
+            self._counts[name] += count
+
+    def add_undecodable(self, text: str, *args: object) -> None:
+        """Count a message that does not parse, and log *text* % *args*.
+
+        Who sends garbage can send much of it, so not every line is logged.
+        """
+        self.add('messages_undecodable')
+        self._garbage_log(text, *args)
+
+    def snapshot(self) -> dict[str, int]:
+        """Return every count by name."""
+        with self._lock:
+            return {name: self._counts[name] for name in self.NAMES}

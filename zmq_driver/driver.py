@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver that oslo.messaging loads for ``zmq://`` transport URLs."""
 
+import _thread
 from collections.abc import Iterable
 import os
 import sys
@@ -219,7 +220,20 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
                     )
                 except ipc.IpcDirectoryError as error:
                     raise errors.IpcDirectoryUnusable(str(error)) from error
+                self._end_with_me(self._runtime)
             return self._runtime
+
+    def _end_with_me(self, runtime: runtime_.Runtime) -> None:
+        """See to it that *runtime* ends when this driver is collected.
+
+        It must not end by being collected itself: ending a zmq context
+        waits, on whatever thread the collector happens to run.
+        """
+        finalizer = weakref.finalize(
+            self, _close_forgotten, runtime, self._settings.cleanup_timeout
+        )
+        # Nothing has to be waited for when the interpreter exits.
+        finalizer.atexit = False
 
     def _address(
         self, scope: address.Scope, target: oslo_messaging.Target, topic: str
@@ -242,6 +256,18 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
         if runtime is not None:
             _inherited.append(runtime)
             runtime.forget()
+
+
+def _close_forgotten(runtime: runtime_.Runtime, timeout: float) -> None:
+    """Close the runtime of a driver that nobody has cleaned up.
+
+    A finalizer may run anywhere, also while its thread holds the locks of
+    the threading module; this way of starting a thread takes none.
+    """
+    if runtime.pid == os.getpid():
+        _thread.start_new_thread(runtime.close, (clock.Deadline(timeout),))
+    else:
+        _inherited.append(runtime)
 
 
 def refuse_green_threads() -> None:
@@ -272,8 +298,8 @@ def _matchmaker_of(
     url: oslo_messaging.TransportURL, settings: options.Settings
 ) -> str:
     """Return the name of the matchmaker, after checking that it exists."""
-    _, _, name = url.transport.partition('+')
-    name = name or settings.rpc_zmq_matchmaker
+    _, plus, suffix = str(url.transport).partition('+')
+    name = suffix if plus else settings.rpc_zmq_matchmaker
     try:
         matchmaker = runtime_.load_matchmaker(name)
     except RuntimeError:

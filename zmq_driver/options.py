@@ -3,12 +3,46 @@
 
 import copy
 import dataclasses
+import math
 import typing
 
 from oslo_config import cfg
+from oslo_config import types
 import oslo_messaging
 
 GROUP = 'oslo_messaging_zmq'
+
+#: The most that a time may be: libzmq counts milliseconds in 31 bits.
+MAX_SECONDS = 2_000_000.0
+
+
+class Seconds(types.Float):
+    """A time in seconds, which neither nan nor infinity is.
+
+    Thread: any (immutable).
+    """
+
+    def __call__(self, value: typing.Any) -> float:
+        """Return *value* as a float.
+
+        :raises ValueError: it is no number, or not a possible one
+        """
+        seconds: typing.Any = super().__call__(value)
+        if not math.isfinite(seconds):
+            raise ValueError(f'{value} is not a number of seconds')
+        return float(seconds)
+
+
+def _seconds(
+    name: str, default: float, least: float, **kwargs: typing.Any
+) -> cfg.Opt:
+    return cfg.Opt(
+        name,
+        type=Seconds(min=least, max=MAX_SECONDS),
+        default=default,
+        **kwargs,
+    )
+
 
 #: The names that the ZeroMQ deployment guide of 2015 used are kept. They
 #: stood in [DEFAULT] then, where they still work as deprecated names.
@@ -52,20 +86,20 @@ _OPTIONS = [
         'or to wait. A larger value takes longer bursts and more '
         'memory, and makes callers wait longer for a slow server.',
     ),
-    cfg.FloatOpt(
+    _seconds(
         'rpc_cast_timeout',
-        default=30.0,
-        min=0.001,
+        30.0,
+        0.001,
         deprecated_group='DEFAULT',
         help='Seconds within which a server must acknowledge that it has '
         'received a cast, or each copy of a fanout. A larger value '
         'waits longer for servers that are down; the caller of cast() '
         'is blocked meanwhile.',
     ),
-    cfg.FloatOpt(
+    _seconds(
         'notify_timeout',
-        default=30.0,
-        min=0.001,
+        30.0,
+        0.001,
         help='Seconds within which a listener of each listener pool must '
         'acknowledge that it has received a notification.',
     ),
@@ -78,46 +112,46 @@ _OPTIONS = [
         'a larger one with an error, the receiver drops the '
         'connection that it comes from; so set it alike everywhere.',
     ),
-    cfg.FloatOpt(
+    _seconds(
         'connect_timeout',
-        default=2.0,
-        min=0.01,
+        2.0,
+        0.01,
         help='Seconds to wait for a connection to a registered server '
         'before the next server is tried.',
     ),
-    cfg.FloatOpt(
+    _seconds(
         'heartbeat_interval',
-        default=0.5,
-        min=0.1,
+        0.5,
+        0.1,
         help='Seconds between two ZMTP heartbeats on each connection. They '
         'are sent by libzmq itself, also while Python is busy.',
     ),
-    cfg.FloatOpt(
+    _seconds(
         'heartbeat_timeout',
-        default=1.0,
-        min=0.1,
+        1.0,
+        0.1,
         help='Seconds without an answer to a heartbeat after which the peer '
         'is taken for dead. A frozen or unplugged peer is seen after '
         'heartbeat_interval plus heartbeat_timeout. Smaller values see '
         'it sooner and mistake a long pause for death.',
     ),
-    cfg.FloatOpt(
+    _seconds(
         'linger',
-        default=1.0,
-        min=0.0,
+        1.0,
+        0.0,
         help='Seconds that a closed socket goes on trying to send what was '
         'handed to it. It bounds the time that cleanup() can take.',
     ),
-    cfg.FloatOpt(
+    _seconds(
         'cleanup_timeout',
-        default=5.0,
-        min=0.1,
+        5.0,
+        0.1,
         help='Seconds that cleanup() waits for operations that still run.',
     ),
-    cfg.FloatOpt(
+    _seconds(
         'retry_interval',
-        default=1.0,
-        min=0.0,
+        1.0,
+        0.0,
         help='Seconds that one of a limited number of retries waits for a '
         'server to appear. With unlimited retries, new servers are '
         'looked for all the time until the deadline.',
@@ -145,25 +179,25 @@ _OPTIONS = [
         help='Threads that may wait for a socket. One more gets an error '
         'at once.',
     ),
-    cfg.FloatOpt(
+    _seconds(
         'lookup_ttl',
-        default=2.0,
-        min=0.001,
+        2.0,
+        0.001,
         help='Seconds for which an answer of the matchmaker is used again. '
         'The local matchmaker notices joins and leaves sooner.',
     ),
-    cfg.FloatOpt(
+    _seconds(
         'lookup_negative_ttl',
-        default=0.02,
-        min=0.001,
+        0.02,
+        0.001,
         help='Seconds for which the answer that nobody listens is used '
         'again. It bounds how late a waiting client sees a new server, '
         'and how often the matchmaker is asked meanwhile.',
     ),
-    cfg.FloatOpt(
+    _seconds(
         'lookup_stale_ttl',
-        default=3600.0,
-        min=0.0,
+        3600.0,
+        0.0,
         help='Seconds for which an old answer is used while the matchmaker '
         'cannot be asked.',
     ),
@@ -262,7 +296,7 @@ def invalid_url(
     """
     masked = f'{url.transport}://'
     masked += ','.join(
-        f'{host.hostname}:{host.port}' if host.port else str(host.hostname)
+        f'{host.hostname or ""}' + (f':{host.port}' if host.port else '')
         for host in url.hosts
     )
     masked += f'/{url.virtual_host or ""}'

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """All that a driver has in one process: made on first use, ended at once."""
 
+from collections.abc import Iterable
 from collections.abc import Sequence
 import contextlib
 import logging
@@ -9,6 +10,7 @@ import pathlib
 import threading
 from typing import Any
 from typing import cast
+import weakref
 
 import oslo_messaging
 from stevedore import driver as stevedore_driver
@@ -71,11 +73,14 @@ class Runtime:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._router: router_.Router | None = None
-        self._listeners: list[
+        # Weak, because those that were stopped are nobody's business here;
+        # the router holds the others.
+        self._listeners: weakref.WeakSet[
             listener_.RpcListener | listener_.NotificationListener
-        ] = []
+        ] = weakref.WeakSet()
         self._directory = ipc.IpcDirectory(settings.rpc_zmq_ipc_dir)
         self._directory.prepare()
+        self._endpoint = self._directory.endpoint(self.member)
         self.matchmaker = self._make_matchmaker(matchmaker, virtual_host)
         self._context = context_.DriverContext(
             self.member, settings.rpc_zmq_contexts, settings.pool_max_size
@@ -164,10 +169,10 @@ class Runtime:
         """
         self._closing.set()
         with self._lock:
-            listeners, self._listeners = self._listeners, []
+            listeners = list(self._listeners)
             router = self._router
         for listener in listeners:
-            listener.stop()
+            listener.withdraw()
         self.matchmaker.close(deadline)
         for abandoned in self.pool.close(deadline):
             LOG.warning('cleanup does not wait any longer for %s', abandoned)
@@ -203,7 +208,13 @@ class Runtime:
             ttl=self._settings.lookup_ttl,
             negative_ttl=self._settings.lookup_negative_ttl,
             stale_ttl=self._settings.lookup_stale_ttl,
+            on_left=self._drop_sockets,
         )
+
+    def _drop_sockets(self, routes: Iterable[address.Route]) -> None:
+        """Close the idle sockets to listeners that have left."""
+        for route in routes:
+            self.pool.clear(route.endpoint)
 
     def _open_socket(self, endpoint: str) -> sockets.PeerSocket:
         return sockets.PeerSocket(
@@ -222,7 +233,7 @@ class Runtime:
         router = router_.Router(
             self.member,
             self._context,
-            self._directory.endpoint(self.member),
+            self._endpoint,
             self._socket_options,
             self.counters,
         )
@@ -242,7 +253,7 @@ class Runtime:
         listener: 'listener_.RpcListener | listener_.NotificationListener',
     ) -> None:
         with self._lock:
-            self._listeners.append(listener)
+            self._listeners.add(listener)
 
     def _forward(self, delivery: router_.Delivery) -> None:
         header = delivery.header

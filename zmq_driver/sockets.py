@@ -130,12 +130,18 @@ class PeerSocket(ownership.Owned):
         self.check_owner()
         if _refused(self._endpoint):
             return False
-        return bool(self._socket.poll(_milliseconds(timeout), zmq.POLLOUT))
+        try:
+            return bool(self._socket.poll(_milliseconds(timeout), zmq.POLLOUT))
+        except zmq.ContextTerminated:
+            return False
 
     def connected(self) -> bool:
         """Return whether the connection stands, as far as is known now."""
         self.check_owner()
-        return bool(_events(self._socket) & _POLLOUT)
+        try:
+            return bool(_events(self._socket) & _POLLOUT)
+        except zmq.ContextTerminated:
+            return False
 
     def healthy(self) -> bool:
         """Return whether the socket can begin an exchange.
@@ -144,7 +150,10 @@ class PeerSocket(ownership.Owned):
         it is not used again.
         """
         self.check_owner()
-        return _events(self._socket) == _POLLOUT
+        try:
+            return _events(self._socket) == _POLLOUT
+        except zmq.ContextTerminated:
+            return False
 
     def send(self, frames: Sequence[bytes]) -> None:
         """Hand one message to the connection; does not wait.
@@ -154,7 +163,7 @@ class PeerSocket(ownership.Owned):
         self.check_owner()
         try:
             _send(self._socket, frames)
-        except zmq.Again:
+        except (zmq.Again, zmq.ContextTerminated):
             raise errors.PeerNotReady(
                 f'{self._endpoint} is not connected'
             ) from None
@@ -192,15 +201,15 @@ def _refused(endpoint: str) -> bool:
     """Return whether nobody listens at an ipc endpoint."""
     if not endpoint.startswith(_IPC):
         return False
-    with posix.socket(posix.AF_UNIX, posix.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
+    try:
+        with posix.socket(posix.AF_UNIX, posix.SOCK_STREAM) as probe:
+            probe.setblocking(False)
             probe.connect(endpoint[len(_IPC) :])
-        except (ConnectionRefusedError, FileNotFoundError):
-            return True
-        except OSError:
-            # A full backlog or a lack of rights: let libzmq find out.
-            return False
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    except OSError:
+        # A full backlog, no descriptor or no rights: let libzmq find out.
+        return False
     return False
 
 

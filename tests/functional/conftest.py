@@ -49,8 +49,9 @@ def transport(conf, url):
     made = []
 
     def make(query='', **kwargs):
-        made.append(oslo_messaging.get_rpc_transport(
-            conf, url + query, **kwargs))
+        made.append(
+            oslo_messaging.get_rpc_transport(conf, url + query, **kwargs)
+        )
         return made[-1]
 
     yield make
@@ -61,12 +62,16 @@ def transport(conf, url):
 @pytest.fixture
 def client(transport, topic):
     """Give a factory of RPC clients."""
+
     def make(query='', timeout=10, allowed_remote_exmods=None, **kwargs):
-        target = oslo_messaging.Target(
-            topic=topic, **kwargs.pop('target', {}))
+        target = oslo_messaging.Target(topic=topic, **kwargs.pop('target', {}))
         return oslo_messaging.get_rpc_client(
             transport(query, allowed_remote_exmods=allowed_remote_exmods),
-            target, timeout=timeout, **kwargs)
+            target,
+            timeout=timeout,
+            **kwargs,
+        )
+
     return make
 
 
@@ -76,11 +81,16 @@ def notifier(conf, url, topic):
     made = []
 
     def make(query='', retry=None, driver='messagingv2'):
-        made.append(oslo_messaging.get_notification_transport(
-            conf, url + query))
+        made.append(
+            oslo_messaging.get_notification_transport(conf, url + query)
+        )
         return oslo_messaging.Notifier(
-            made[-1], publisher_id='tests', driver=driver, topics=[topic],
-            retry=retry)
+            made[-1],
+            publisher_id='tests',
+            driver=driver,
+            topics=[topic],
+            retry=retry,
+        )
 
     yield make
     for one in made:
@@ -94,8 +104,15 @@ def server(url, topic):
 
     def start(name='server', *arguments, query='', topic=topic, wait=True):
         program = process.Program(
-            'server', '--url', url + query, '--topic', topic,
-            '--server', name, *arguments)
+            'server',
+            '--url',
+            url + query,
+            '--topic',
+            topic,
+            '--server',
+            name,
+            *arguments,
+        )
         started.append(program)
         return program.start(wait)
 

@@ -95,9 +95,6 @@ def test_help_lists_the_commands(command):
 
 
 @pytest.mark.spec('LC-11')
-@pytest.mark.xfail(
-    raises=AssertionError, reason='every server prints its traceback'
-)
 def test_bad_url_is_explained_without_a_traceback(command):
     ended = command('demo', '--url', 'zmq+nonsense://user:sekrit@host/')
     assert ended.returncode != 0

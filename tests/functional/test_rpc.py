@@ -33,7 +33,7 @@ def test_values_and_context_travel(server, client):
     one = client()
     value = {'a': [1, 2.5, None, True, 'ä'], 'b': {'c': 'x' * 100000}}
     assert one.call({}, 'echo', value=value) == value
-    moment = datetime.datetime(2026, 1, 2, 3, 4, 5)
+    moment = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
     assert one.call({}, 'echo', value=moment).startswith('2026-01-02T03:04:05')
     identity = uuid.uuid4()
     assert one.call({}, 'echo', value=identity) == str(identity)
@@ -87,8 +87,10 @@ def test_too_large_result_fails_at_once(server, client):
 def test_namespace_and_version(server, client):
     server('one')
     one = client()
-    assert one.prepare(namespace='other', version='2.1').call(
-        {}, 'who') == 'other'
+    assert (
+        one.prepare(namespace='other', version='2.1').call({}, 'who')
+        == 'other'
+    )
     assert one.prepare(version='1.5').call({}, 'who')['server'] == 'one'
     with pytest.raises(rpc_client.RemoteError, match='UnsupportedVersion'):
         one.prepare(version='1.6').call({}, 'who')
@@ -155,8 +157,9 @@ def test_exchanges_are_apart(server, client):
     server('in-a', '--exchange', 'a')
     server('in-b', '--exchange', 'b')
     one = client()
-    assert {one.prepare(exchange='a').call({}, 'who')['server']
-            for _ in range(4)} == {'in-a'}
+    assert {
+        one.prepare(exchange='a').call({}, 'who')['server'] for _ in range(4)
+    } == {'in-a'}
     assert one.prepare(exchange='b').call({}, 'who')['server'] == 'in-b'
     with pytest.raises(errors.ServerNotFound):
         client(timeout=0.2).prepare(exchange='c').call({}, 'who')
@@ -168,7 +171,8 @@ def test_virtual_hosts_are_apart(conf, ipc_dir, server, client, topic):
     query = f'?rpc_zmq_ipc_dir={ipc_dir}'
     transport = oslo_messaging.get_rpc_transport(conf, f'zmq:///v1{query}')
     other = oslo_messaging.get_rpc_client(
-        transport, oslo_messaging.Target(topic=topic), timeout=0.3)
+        transport, oslo_messaging.Target(topic=topic), timeout=0.3
+    )
     with pytest.raises(errors.ServerNotFound):
         other.call({}, 'who')
     transport.cleanup()
@@ -189,7 +193,8 @@ def test_waiting_call_reaches_a_server_that_appears(server, client):
     one = client(timeout=30)
     answer = []
     caller = threading.Thread(
-        target=lambda: answer.append(one.call({}, 'who')))
+        target=lambda: answer.append(one.call({}, 'who'))
+    )
     caller.start()
     server('late')
     caller.join(5)
@@ -307,9 +312,13 @@ def test_fanouts_do_not_lock_each_other_with_few_sockets(server, client):
     programs = [server(f's{n}') for n in range(4)]
     everybody = client('&pool_max_size=3').prepare(fanout=True)
     threads = [
-        threading.Thread(target=lambda n=n: [
-            everybody.cast({}, 'record', id=f'{n}-{m}') for m in range(5)])
-        for n in range(6)]
+        threading.Thread(
+            target=lambda n=n: [
+                everybody.cast({}, 'record', id=f'{n}-{m}') for m in range(5)
+            ]
+        )
+        for n in range(6)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -323,8 +332,9 @@ def test_fanouts_do_not_lock_each_other_with_few_sockets(server, client):
 
 @pytest.mark.spec('DL-41')
 def test_busy_server_lets_another_one_serve(server, client):
-    busy = server('busy', '--executor-threads', 1,
-                  query='&rpc_zmq_topic_backlog=1')
+    busy = server(
+        'busy', '--executor-threads', 1, query='&rpc_zmq_topic_backlog=1'
+    )
     free = server('free')
     one = client()
     one.prepare(server='busy').cast({}, 'record', id='long', delay=3)
@@ -337,8 +347,7 @@ def test_busy_server_lets_another_one_serve(server, client):
 
 @pytest.mark.spec('DL-41')
 def test_busy_server_is_waited_for(server, client):
-    server('busy', '--executor-threads', 1,
-           query='&rpc_zmq_topic_backlog=1')
+    server('busy', '--executor-threads', 1, query='&rpc_zmq_topic_backlog=1')
     one = client()
     one.cast({}, 'record', id='long', delay=0.5)
     assert one.call({}, 'who')['server'] == 'busy'
@@ -348,8 +357,9 @@ def test_busy_server_is_waited_for(server, client):
 def test_too_large_argument(server, client):
     server()
     one = client('&max_message_size=100000')
-    with pytest.raises(oslo_messaging.MessageDeliveryFailure,
-                       match='max_message_size'):
+    with pytest.raises(
+        oslo_messaging.MessageDeliveryFailure, match='max_message_size'
+    ):
         one.call({}, 'echo', value='x' * 200000)
     assert one.call({}, 'echo', value='x' * 90000) == 'x' * 90000
 
@@ -361,7 +371,8 @@ def test_unserializable_argument_names_its_place(client):
 
 def test_target_without_topic(transport):
     one = oslo_messaging.get_rpc_client(
-        transport(), oslo_messaging.Target(exchange='e'))
+        transport(), oslo_messaging.Target(exchange='e')
+    )
     with pytest.raises(oslo_messaging.InvalidTarget):
         one.call({}, 'who')
 
@@ -382,8 +393,10 @@ def test_concurrent_calls_of_many_sizes(server, client):
     def call(thread):
         for n in range(40):
             value = f'{thread}-{n}-' + 'x' * (7 ** (n % 8))
-            if one.call({}, 'echo', value=value,
-                        delay=0.001 * (n % 5)) != value:
+            if (
+                one.call({}, 'echo', value=value, delay=0.001 * (n % 5))
+                != value
+            ):
                 wrong.append((thread, n))
 
     threads = [threading.Thread(target=call, args=(t,)) for t in range(64)]

@@ -160,10 +160,6 @@ def test_receive_ends_with_the_context(endpoint):
 
 
 @pytest.mark.spec('LC-07')
-@pytest.mark.xfail(
-    raises=zmq.ContextTerminated,
-    reason='only receive() knows that the context can end meanwhile',
-)
 @pytest.mark.parametrize(
     'use',
     [

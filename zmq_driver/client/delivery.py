@@ -27,6 +27,10 @@ from zmq_driver.matchmaker import base as matchmaker_base
 
 LOG = logging.getLogger(__name__)
 
+#: Seconds; with less left, a message is not worth sending. The wire has
+#: milliseconds, and zero stands for no limit there.
+LEAST_TTL = 0.001
+
 #: What a NACK means to the person who reads the error.
 _REFUSALS = {
     envelope.NackReason.UNKNOWN_TARGET: 'has no such listener any more',
@@ -114,7 +118,8 @@ class Delivery:
         self._pool = pool
         self._routing = routing
         self._counters = counters
-        self._connect_timeout = connect_timeout
+        #: Seconds to wait for one connection.
+        self.connect_timeout = connect_timeout
         self._sleep = sleep
 
     def attempts(
@@ -273,25 +278,25 @@ class Delivery:
 
         :raises errors.PeerNotReady: it was not sent
         """
-        header = envelope.encode_request(
-            request.message_id,
-            request.where.exchange,
-            request.where.topic,
-            route.server,
-            route.incarnation,
-            # On the wire zero is no limit.
-            max(deadline.left(), 0.001),
-            request.monitor_timeout,
-            request.flags,
-        )
         exchange = exchange_.Exchange(
             lease, request.message_id, self._counters
         )
         try:
-            exchange.send(
-                (header, request.body),
-                min(self._connect_timeout, deadline.left()),
+            exchange.connect(min(self.connect_timeout, deadline.left()))
+            left = deadline.left()
+            if left <= LEAST_TTL:
+                raise errors.PeerNotReady('no time was left to send it')
+            header = envelope.encode_request(
+                request.message_id,
+                request.where.exchange,
+                request.where.topic,
+                route.server,
+                route.incarnation,
+                left,
+                request.monitor_timeout,
+                request.flags,
             )
+            exchange.send((header, request.body))
         except errors.PeerNotReady:
             self._pool.clear(route.endpoint)
             raise

@@ -2,7 +2,6 @@
 """One request to one peer, and what comes back, over one leased socket."""
 
 import itertools
-import logging
 import os
 import struct
 
@@ -12,8 +11,6 @@ from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver import pool as pool_
 from zmq_driver import sockets
-
-LOG = logging.getLogger(__name__)
 
 #: Seconds between two looks at the connection while an answer is awaited.
 #: A killed peer is seen within one slice; a frozen one takes libzmq's
@@ -65,23 +62,25 @@ class Exchange:
         self._message_id = message_id
         self._counters = counters
 
-    def send(
-        self, frames: tuple[bytes, bytes], connect_timeout: float
-    ) -> None:
-        """Send the request, after waiting for the connection if need be.
+    def connect(self, timeout: float) -> None:
+        """Wait until there is a connection, which a used socket has.
 
-        :param connect_timeout: seconds
-        :raises errors.PeerNotReady: there is no connection; nothing was sent
+        :param timeout: seconds
+        :raises errors.PeerNotReady: there is none; nothing was sent
         """
-        socket = self._socket
-        if self._lease.fresh and not socket.wait_connected(connect_timeout):
+        if self._lease.fresh and not self._socket.wait_connected(timeout):
             self._counters.add('requests_not_sent')
             raise errors.PeerNotReady(
-                f'no connection to {self._lease.peer} '
-                f'within {connect_timeout:.3f} s'
+                f'no connection to {self._lease.peer} within {timeout:.3f} s'
             )
+
+    def send(self, frames: tuple[bytes, bytes]) -> None:
+        """Send the request.
+
+        :raises errors.PeerNotReady: the connection is gone; nothing was sent
+        """
         try:
-            socket.send(frames)
+            self._socket.send(frames)
         except errors.PeerNotReady:
             self._counters.add('requests_not_sent')
             raise
@@ -102,27 +101,26 @@ class Exchange:
         :raises errors.ReplyTimeout: none came by the deadline
         :raises errors.PeerLost: the connection is gone
         """
-        monitor = clock.Deadline(monitor_timeout or deadline.timeout)
+        monitor = deadline.within(monitor_timeout or deadline.timeout)
         while True:
             left = deadline.left()
             if monitor_timeout:
                 left = min(left, monitor.left())
+            # One look when the time is up: an answer that is here counts.
+            frames = self._socket.receive(min(left, SLICE))
+            if frames is None and left > 0.0:
+                frames = self._look_for_peer()
+            message = self._decode(frames) if frames is not None else None
+            if message is not None:
+                if message.header.kind in (kind, envelope.Kind.NACK):
+                    return message
+                if message.header.kind is envelope.Kind.HEARTBEAT:
+                    # The call is being executed.
+                    monitor = deadline.within(monitor_timeout)
             if left <= 0.0:
                 raise errors.ReplyTimeout(
                     self._describe_timeout(deadline, monitor_timeout)
                 )
-            frames = self._socket.receive(min(left, SLICE))
-            if frames is None:
-                frames = self._look_for_peer()
-                if frames is None:
-                    continue
-            message = self._decode(frames)
-            if message is None:
-                continue
-            if message.header.kind in (kind, envelope.Kind.NACK):
-                return message
-            # A heartbeat: the call is being executed.
-            monitor = clock.Deadline(monitor_timeout or deadline.timeout)
 
     def _look_for_peer(self) -> list[bytes] | None:
         """Return a last message if the connection is gone, None if not.
@@ -146,8 +144,7 @@ class Exchange:
         try:
             message = envelope.decode(frames)
         except envelope.DecodeError as error:
-            self._counters.add('messages_undecodable')
-            LOG.warning(
+            self._counters.add_undecodable(
                 'dropped an answer from %s that does not parse: %s',
                 self._lease.peer,
                 error,

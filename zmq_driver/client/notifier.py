@@ -54,8 +54,9 @@ class Notifier:
         :param body: context and message, serialized
         :param retry: more attempts after one that reached no listener, for
             each pool; None or -1: as many as the deadline allows
-        :raises errors.DeliveryRefused: no listener took it, in one pool at
-            least
+        :raises errors.DeliveryRefused: no listener took it
+        :raises errors.DeliveryUnconfirmed: one pool did not take it, another
+            has it or may have it
         """
         message_id = self._ids.next()
         attempts = self._delivery.attempts(retry, deadline)
@@ -127,13 +128,16 @@ class Notifier:
     ) -> int:
         """Send to each pool; return how many took it.
 
-        :raises errors.DeliveryRefused: one did not; the others were served
+        :raises errors.DeliveryRefused: no listener has it
+        :raises errors.DeliveryUnconfirmed: one pool did not take it, another
+            has it or may have it
         """
         served = 0
+        uncertain = False
         problems = []
         for index, name in enumerate(names):
             # One pool that does not answer leaves the others their share.
-            share = clock.Deadline(deadline.left() / (len(names) - index))
+            share = deadline.within(deadline.left() / (len(names) - index))
             request = delivery_.Request(where, name, _FLAGS, body, message_id)
             try:
                 self._notify_pool(request, share, retry)
@@ -142,9 +146,15 @@ class Notifier:
                 if not error.nobody:
                     problems.append(f'listener pool {name!r}: {error}')
             except oslo_messaging.MessagingException as error:
+                uncertain = uncertain or getattr(error, 'may_have_run', True)
                 problems.append(f'listener pool {name!r}: {error}')
         if problems:
-            raise errors.DeliveryRefused(
+            failure = (
+                errors.DeliveryUnconfirmed
+                if served or uncertain
+                else errors.DeliveryRefused
+            )
+            raise failure(
                 f'notification {message_id.hex()} to {where} was taken by '
                 f'{served} of {len(names)} listener pools; '
                 + '; '.join(problems)

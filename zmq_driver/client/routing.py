@@ -125,7 +125,7 @@ class Routing:
         end = attempts.deadline
         if attempts.limited:
             span = 0.0 if attempts.none_left() else self._retry_interval
-            end = clock.Deadline(min(span, end.left()))
+            end = end.within(span)
         backoff = retry_.Backoff(*PAUSES)
         while True:
             unknown = None

@@ -2,6 +2,7 @@
 """Calls, casts and fanouts."""
 
 from collections.abc import Sequence
+import json
 import logging
 from typing import Any
 
@@ -14,17 +15,13 @@ from zmq_driver import clock
 from zmq_driver import counters as counters_
 from zmq_driver import envelope
 from zmq_driver import errors
-from zmq_driver import pool as pool_
-from zmq_driver import sockets
 from zmq_driver.client import delivery as delivery_
 from zmq_driver.client import exchange as exchange_
+from zmq_driver.client import fanout
 from zmq_driver.client import routing as routing_
 from zmq_driver.matchmaker import base as matchmaker_base
 
 LOG = logging.getLogger(__name__)
-
-#: Copies of a fanout that are on their way at once.
-FANOUT_WINDOW = 32
 
 
 class RpcClient:
@@ -169,7 +166,7 @@ class RpcClient:
                 f'be asked: {error}'
             ) from error
         while missing:
-            missing = _Round(
+            missing = fanout.Round(
                 self._delivery, self._counters, request, deadline
             ).send(missing)
             if not missing:
@@ -177,7 +174,13 @@ class RpcClient:
             self._routing.invalidate(where)
             if not attempts.failed():
                 break
-            attempts.pause()
+            try:
+                attempts.pause()
+            except errors.DriverClosed as error:
+                raise errors.DeliveryUnconfirmed(
+                    f'the fanout to {where} was cut short, some servers may '
+                    f'have it: {error}'
+                ) from None
             missing = self._still_there(where, missing, deadline)
         if missing:
             self._counters.add('fanout_copies_failed', len(missing))
@@ -216,128 +219,21 @@ class RpcClient:
                 f'{request.where} cannot be decoded, the call has run: '
                 f'{error}'
             ) from error
-        raise _oslo.deserialize_remote_exception(
-            failure, self._allowed_remote_exmods
-        )
+        raise self._rebuild(failure)
 
-
-class _Round:
-    """One attempt to send a fanout to a number of servers.
-
-    The copies are sent before the first acknowledgement is waited for, so
-    that the round takes as long as its slowest server and not as long as all
-    of them.
-
-    Thread: owner only (the leases check).
-    """
-
-    def __init__(
-        self,
-        delivery: delivery_.Delivery,
-        counters: counters_.Counters,
-        request: delivery_.Request,
-        deadline: clock.Deadline,
-    ) -> None:
-        self._delivery = delivery
-        self._counters = counters
-        self._request = request
-        self._deadline = deadline
-        self._unsent: list[address.Route] = []
-
-    def send(
-        self, routes: Sequence[address.Route]
-    ) -> tuple[address.Route, ...]:
-        """Send a copy to each; return those that it did not reach."""
-        leases: list[
-            tuple[address.Route, pool_.SocketLease[str, sockets.PeerSocket]]
-        ] = []
-        for route in routes:
-            if len(leases) >= FANOUT_WINDOW:
-                self._exchange(leases)
-            lease = self._checkout(route, holds_leases=bool(leases))
-            if lease is None and leases:
-                # Holding sockets while waiting for one more could lock two
-                # fanouts against each other.
-                self._exchange(leases)
-                lease = self._checkout(route, holds_leases=False)
-            if lease is None:
-                self._unsent.append(route)
-            else:
-                leases.append((route, lease))
-        self._exchange(leases)
-        return tuple(self._unsent)
-
-    def _checkout(
-        self, route: address.Route, holds_leases: bool
-    ) -> pool_.SocketLease[str, sockets.PeerSocket] | None:
-        deadline = clock.Deadline(0.0) if holds_leases else self._deadline
+    def _rebuild(self, failure: str) -> Exception:
         try:
-            return self._delivery.checkout(route, deadline)
-        except errors.PeerNotReady as error:
-            LOG.debug('a fanout copy waits: %s', error)
-            return None
-
-    def _exchange(
-        self,
-        leases: list[
-            tuple[address.Route, pool_.SocketLease[str, sockets.PeerSocket]]
-        ],
-    ) -> None:
-        """Send over all *leases*, wait for all answers, release all."""
-        sent = []
-        try:
-            for route, lease in leases:
-                try:
-                    sent.append(
-                        (
-                            route,
-                            lease,
-                            self._delivery.send(
-                                lease, route, self._request, self._deadline
-                            ),
-                        )
-                    )
-                except errors.PeerNotReady as error:
-                    LOG.debug('a fanout copy is tried again: %s', error)
-                    lease.retire(pool_.EvictReason.UNFINISHED)
-                    self._unsent.append(route)
-            for route, lease, exchange in sent:
-                self._receive(route, lease, exchange)
-        except BaseException:
-            for _, lease in leases:
-                lease.retire(pool_.EvictReason.UNFINISHED)
-            raise
-        finally:
-            for _, lease in leases:
-                lease.release()
-            leases.clear()
-
-    def _receive(
-        self,
-        route: address.Route,
-        lease: pool_.SocketLease[str, sockets.PeerSocket],
-        exchange: exchange_.Exchange,
-    ) -> None:
-        try:
-            answer = self._delivery.receive(
-                exchange, route, self._request, self._deadline
+            error: Exception = _oslo.deserialize_remote_exception(
+                failure, self._allowed_remote_exmods
             )
-            delivery_.check(answer, route, self._request)
-        except errors.Refused as error:
-            LOG.debug('a fanout copy is tried again: %s', error)
-            self._unsent.append(route)
-        except errors.DeliveryRefused as error:
-            self._counters.add('fanout_copies_failed')
-            LOG.warning('a fanout copy cannot be delivered: %s', error)
-        except (errors.PeerLost, errors.ReplyTimeout) as error:
-            lease.retire(pool_.EvictReason.UNFINISHED)
-            self._counters.add('fanout_copies_failed')
-            LOG.warning(
-                'a fanout copy to %s server %s was not acknowledged: %s',
-                self._request.where,
-                route.server,
-                error,
+        except Exception as problem:
+            # Its class does not take the arguments that it was made with.
+            LOG.warning('cannot rebuild a remote exception: %s', problem)
+            described = json.loads(failure)
+            error = oslo_messaging.RemoteError(
+                described['class'], described['message'], described.get('tb')
             )
+        return error
 
 
 def _undeliverable(

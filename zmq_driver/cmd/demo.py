@@ -9,6 +9,8 @@ import threading
 import uuid
 
 from cliff import command
+from oslo_config import cfg
+import oslo_messaging
 
 from zmq_driver import clock
 
@@ -53,6 +55,9 @@ class Demo(command.Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Run the processes; return the exit status."""
+        # A mistake in the URL is better told once than by each process. cliff
+        # shows the text of what is raised.
+        oslo_messaging.get_rpc_transport(cfg.CONF, parsed_args.url).cleanup()
         topic = f'demo-{uuid.uuid4().hex[:8]}'
         arguments = ['--url', parsed_args.url, '--topic', topic]
         with contextlib.ExitStack() as stack:

@@ -4,7 +4,9 @@
 Rules MM-40 to MM-53 of ``doc/specs/matchmaker.rst``.
 """
 
+from collections.abc import Callable
 from collections.abc import Hashable
+from collections.abc import Iterable
 import logging
 import math
 import threading
@@ -40,6 +42,7 @@ class CachedMatchmaker:
         stale_ttl: float = 600.0,
         check_interval: float = 0.01,
         maxsize: int = 10_000,
+        on_left: Callable[[Iterable[address.Route]], object] | None = None,
         clock: clocks.Clock = clocks.monotonic,
     ) -> None:
         """Put a cache before *backend*; all times are seconds.
@@ -53,6 +56,8 @@ class CachedMatchmaker:
         :param check_interval: at most this often the revision of an address
             is compared, if the backend has revisions
         :param maxsize: how many addresses are remembered
+        :param on_left: called, without any lock held, with the routes that
+            an answer has no more and the answer before it had
         :param clock: source of monotonic seconds
         :raises ValueError: a number is out of range
         """
@@ -65,6 +70,7 @@ class CachedMatchmaker:
         self._negative_ttl = min(ttl, negative_ttl)
         self._stale_ttl = stale_ttl
         self._check_interval = check_interval
+        self._on_left = on_left
         # A backend that overrides it means None as "not right now".
         self._has_revisions = (
             type(backend).revision is not base.Matchmaker.revision
@@ -207,6 +213,7 @@ class CachedMatchmaker:
     ) -> None:
         """Ask the backend on behalf of all who wait for *flight*."""
         revision: Hashable = None
+        before = None
         try:
             # Before the lookup: a change in between must not go unseen.
             if self._has_revisions:
@@ -226,10 +233,21 @@ class CachedMatchmaker:
                 if self._flights.get(where) is flight:
                     del self._flights[where]
                     if flight.routes is not None:
+                        before = self._entry_locked(where)
                         self._fill_locked(
                             where, flight.routes, revision, flight.at
                         )
             flight.done.set()
+        if before is not None and flight.routes is not None:
+            self._compare(before.routes, flight.routes)
+
+    def _compare(self, before: base.Routes, after: base.Routes) -> None:
+        """Tell who has left."""
+        if self._on_left is None or before.routes == after.routes:
+            return
+        left = set(before.routes).difference(after.routes)
+        if left:
+            self._on_left(left)
 
     def _fill_locked(
         self,

@@ -14,6 +14,9 @@ from zmq_driver.server import router as router_
 
 LOG = logging.getLogger(__name__)
 
+#: Characters that are sent of the names of a class and its module.
+NAME_LIMIT = 200
+
 
 class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
     """A call or cast on its way through the server.
@@ -108,26 +111,27 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
 def _encode_failure(failure: Any, max_size: int) -> bytes:
     """Return what rebuilds an exception at the caller.
 
-    An exception whose arguments cannot be serialized, or that is too large,
-    travels as its class and text.
+    An exception that cannot be serialized, or is too large, travels as its
+    class and text.
     """
     try:
-        content = str(_oslo.serialize_remote_exception(failure)).encode()
-        if len(content) <= max_size:
-            return content
-        problem = 'it is too large'
-    except (ValueError, TypeError, RecursionError) as error:
-        problem = str(error)
-    LOG.warning(
-        'the arguments of a remote %s are not sent: %s',
-        failure[0].__name__,
-        problem,
-    )
-    text = _text_of(failure[1])[: max_size // 8]
+        content = body.encode_failure(
+            str(_oslo.serialize_remote_exception(failure)), max_size
+        )
+    except Exception as error:
+        LOG.warning(
+            'of a remote %s only the text is sent: %s',
+            failure[0].__name__,
+            error,
+        )
+    else:
+        return content
+    # One character takes up to twelve bytes as JSON, and stands twice.
+    text = _text_of(failure[1])[: max_size // 32]
     return json.dumps(
         {
-            'class': failure[0].__name__,
-            'module': failure[0].__module__,
+            'class': failure[0].__name__[:NAME_LIMIT],
+            'module': failure[0].__module__[:NAME_LIMIT],
             'message': text,
             'tb': [],
             'args': [text],

@@ -114,9 +114,11 @@ class Subscription:
             if not self._open:
                 return
             self._open = False
+        # Half of the time is for the router.
+        half = deadline.within(deadline.left() / 2)
         for registration in self._registrations:
             try:
-                self._registry.unregister(registration, deadline)
+                self._registry.unregister(registration, half)
             except matchmaker_base.MatchmakerUnavailable as error:
                 LOG.warning(
                     'the registration of %s could not be withdrawn, '
@@ -195,6 +197,10 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
         self._subscription.close(self, clock.Deadline(STOP_TIMEOUT))
         super().stop()
 
+    def withdraw(self) -> None:
+        """Stop, because the driver ends before the server was stopped."""
+        self.stop()
+
     def cleanup(self) -> None:
         """Stop, if that was not done."""
         self.stop()
@@ -222,6 +228,9 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
             self._backlog.leave()
             LOG.debug('a stopped server refused a message: %s', error)
             return envelope.NackReason.STOPPED
+        except BaseException:
+            self._backlog.leave()
+            raise
         return None
 
 
@@ -259,6 +268,7 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         self._paused: list[tuple[float, incoming.NotificationIncoming]] = []
         self._homeless: list[router_.Delivery] = []
         self._stopped = False
+        self._polling_ends = False
         self._pid = os.getpid()
 
     def open(self, deadline: clock.Deadline) -> None:
@@ -288,14 +298,27 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
             self._wait_locked(1, timeout)
             if self._ready:
                 self._wait_locked(batch_size, batch_timeout)
+            elif self._stopped and not self._polling_ends:
+                self._changed.wait(POLL_INTERVAL)
             batch = self._ready[:batch_size]
             del self._ready[:batch_size]
             return batch
 
     def stop(self) -> None:
-        """Receive no more, and let poll() return what there is."""
+        """Receive no more, and let poll() return at once from now on."""
         if os.getpid() != self._pid:
             return
+        self.withdraw()
+        with self._changed:
+            self._polling_ends = True
+            self._changed.notify_all()
+
+    def withdraw(self) -> None:
+        """Receive no more, because the driver ends; poll() still waits.
+
+        oslo.messaging's loop goes on to poll until it is told to stop, and
+        would spin if poll() returned at once with nothing.
+        """
         self._subscription.close(self, clock.Deadline(STOP_TIMEOUT))
         with self._changed:
             self._stopped = True
@@ -321,14 +344,14 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         self, delivery: router_.Delivery
     ) -> envelope.NackReason | None:
         """Queue a notification, or say why not."""
-        if not self._backlog.enter():
-            return envelope.NackReason.BUSY
         message = incoming.NotificationIncoming(
             delivery, self._backlog.leave, self._requeue
         )
         with self._changed:
             if self._stopped:
                 return envelope.NackReason.STOPPED
+            if not self._backlog.enter():
+                return envelope.NackReason.BUSY
             self._ready.append(message)
             self._changed.notify()
         return None

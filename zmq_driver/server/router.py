@@ -89,7 +89,6 @@ class Router:
         self._stop_requested = threading.Event()
         self._bound = threading.Event()
         self._bind_error: Exception | None = None
-        self._garbage_log = counters_.LimitedLog(LOG, logging.WARNING)
         self._thread = threads.ServiceThread('router', driver_id, self._run)
 
     def start(self, deadline: clock.Deadline) -> None:
@@ -158,7 +157,7 @@ class Router:
             socket = sockets.RouterSocket(
                 self._context, self.endpoint, self._options
             )
-        except zmq.ZMQError as error:
+        except Exception as error:
             self._bind_error = error
             self._bound.set()
             return
@@ -266,8 +265,7 @@ class Router:
         return None
 
     def _undecodable(self, problem: object) -> None:
-        self._counters.add('messages_undecodable')
-        self._garbage_log(
+        self._counters.add_undecodable(
             'dropped a message that is not ours, received at %s: %s',
             self.endpoint,
             problem,

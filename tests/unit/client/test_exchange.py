@@ -40,7 +40,8 @@ def receive(world, talk, timeout=10.0, monitor=0.0):
 
 
 def test_request_is_counted_when_it_is_sent(world, talk):
-    talk.send(REQUEST, 1.0)
+    talk.connect(1.0)
+    talk.send(REQUEST)
     assert world.count('requests_sent') == 1
     assert world.count('requests_not_sent') == 0
 
@@ -50,7 +51,7 @@ def test_nothing_is_sent_without_a_connection(world, lease, talk):
     lease.socket.peer.connects = False
     start = world.clock()
     with pytest.raises(errors.PeerNotReady):
-        talk.send(REQUEST, 1.5)
+        talk.connect(1.5)
     assert world.clock() - start == pytest.approx(1.5)
     assert world.count('requests_not_sent') == 1
     assert not lease.socket.peer.got
@@ -60,7 +61,7 @@ def test_nothing_is_sent_without_a_connection(world, lease, talk):
 def test_connection_that_goes_before_the_sending(world, lease, talk):
     lease.socket.peer.stands = False
     with pytest.raises(errors.PeerNotReady):
-        talk.send(REQUEST, 1.5)
+        talk.send(REQUEST)
     assert world.count('requests_not_sent') == 1
     assert world.count('requests_sent') == 0
 

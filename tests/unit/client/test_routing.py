@@ -131,3 +131,30 @@ def test_wait_outlives_a_matchmaker_that_was_down(world, retry):
     world.after(1.5, lambda: setattr(world, 'down', False))
     found = world.routing.wait(fakes.WHERE, None, world.attempts(retry))
     assert found == (peer.route,)
+
+
+@pytest.mark.spec('DL-07')
+def test_first_takes_turns(world):
+    routes_of(world, 3)
+    deadline = world.deadline()
+    firsts = [
+        world.routing.first(fakes.WHERE, None, deadline) for _ in range(30)
+    ]
+    assert set(collections.Counter(firsts).values()) == {10}
+
+
+@pytest.mark.spec('DL-08')
+def test_first_of_a_named_server(world):
+    routes_of(world, 3)
+    deadline = world.deadline()
+    found = world.routing.first(fakes.WHERE, 's1', deadline)
+    assert found.server == 's1'
+    assert world.routing.first(fakes.WHERE, 's9', deadline) is None
+
+
+def test_first_when_nothing_is_known(world):
+    deadline = world.deadline()
+    assert world.routing.first(fakes.WHERE, None, deadline) is None
+    world.down = True
+    assert world.routing.first(fakes.WHERE, None, deadline) is None
+    assert not world.slept

@@ -10,7 +10,7 @@ from tests.unit.client import fakes
 from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver import pool
-from zmq_driver.client import rpc
+from zmq_driver.client import fanout as fanout_
 
 FAILURE = {
     'class': 'ValueError',
@@ -180,7 +180,7 @@ def test_fanout_sends_one_copy_to_each(world):
 
 @pytest.mark.spec('DL-22')
 def test_fanout_to_more_servers_than_sockets(world):
-    peers = [world.add(f's{n:02}') for n in range(3 * rpc.FANOUT_WINDOW)]
+    peers = [world.add(f's{n:02}') for n in range(3 * fanout_.FANOUT_WINDOW)]
     fanout(world)
     assert {len(peer.got) for peer in peers} == {1}
 
@@ -188,7 +188,7 @@ def test_fanout_to_more_servers_than_sockets(world):
 @pytest.mark.spec('DL-22')
 def test_fanout_window(clock):
     world = fakes.World(clock, max_size=100)
-    for n in range(rpc.FANOUT_WINDOW + 5):
+    for n in range(fanout_.FANOUT_WINDOW + 5):
         world.add(f's{n:02}')
     fanout(world)
     assert all(len(p.got) == 1 for p in world._peers.values())

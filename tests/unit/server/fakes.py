@@ -67,17 +67,17 @@ class Registry:
         self._clock = clock
 
     def register(self, registration, deadline):
-        self._called('register')
+        self._called('register', deadline)
         self.present.append(registration)
 
     def unregister(self, registration, deadline):
-        self._called('unregister')
+        self._called('unregister', deadline)
         self.present.remove(registration)
 
-    def _called(self, name):
+    def _called(self, name, deadline):
         self.story.append(name)
         if self._clock is not None:
-            self._clock.tick(self.slow)
+            self._clock.tick(min(self.slow, deadline.left()))
         if name in self.fails:
             raise base.MatchmakerUnavailable('it is down')
 

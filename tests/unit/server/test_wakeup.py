@@ -106,7 +106,7 @@ def test_no_wakeup_is_lost(wake, hasty):
     # Each producer waits until its item was taken, so one wake-up that is
     # lost leaves everybody waiting.
     work = collections.deque()
-    producers, items = 3, 1500
+    producers, items = 3, 5000
     lost = []
 
     def produce():

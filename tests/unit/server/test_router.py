@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The router thread."""
+
+import logging
+import threading
+import time
+
+import pytest
+import zmq
+
+from tests.fixtures import waiting
+from zmq_driver import clock as clocks
+from zmq_driver import context as contexts
+from zmq_driver import counters
+from zmq_driver import envelope
+from zmq_driver import errors
+from zmq_driver import sockets
+from zmq_driver.server import router as routers
+
+ENDPOINT = 'inproc://router'
+ID = bytes(range(16))
+BODY = b'[{}, {"method": "m"}]'
+OPTIONS = sockets.SocketOptions(
+    heartbeat_interval=1.0,
+    heartbeat_timeout=2.0,
+    connect_timeout=2.0,
+    linger=0.0,
+    max_message_size=100000,
+)
+
+
+class Sink:
+    """A listener for one topic."""
+
+    def __init__(self, number=1, topic='topic'):
+        self.incarnation = bytes([number]) * 16
+        self.topic = topic
+        self.got = []
+        self.outcome = None
+
+    def serves(self, header):
+        return header.topic == self.topic
+
+    def deliver(self, delivery):
+        self.got.append(delivery)
+        if callable(self.outcome):
+            return self.outcome(delivery)
+        return self.outcome
+
+
+@pytest.fixture
+def context():
+    context = contexts.DriverContext('unit', 1, 10)
+    yield context
+    assert context.close(clocks.Deadline(30))
+
+
+@pytest.fixture
+def counts():
+    return counters.Counters()
+
+
+@pytest.fixture
+def router(context, counts):
+    router = routers.Router('unit', context, ENDPOINT, OPTIONS, counts)
+    router.start(clocks.Deadline(30))
+    yield router
+    assert router.stop(clocks.Deadline(30))
+
+
+@pytest.fixture
+def client(context, router):
+    socket = context.socket(zmq.DEALER)
+    socket.set(zmq.LINGER, 0)
+    socket.connect(ENDPOINT)
+    yield socket
+    socket.close()
+
+
+def send(client, topic='topic', body=BODY, **fields):
+    fields = {'flags': envelope.WANT_ACK, **fields}
+    header = envelope.encode_request(ID, 'exchange', topic, **fields)
+    client.send_multipart([header, body])
+
+
+def answer(client):
+    assert client.poll(30000), 'no answer'
+    return envelope.decode(client.recv_multipart()).header
+
+
+def ask(client, *args, **kwargs):
+    send(client, *args, **kwargs)
+    return answer(client)
+
+
+def detach(router, sink):
+    router.detach(sink, clocks.Deadline(30))
+
+
+def test_accepted_request_is_acknowledged(router, client, counts):
+    sink = Sink()
+    router.attach(sink)
+    found = ask(client)
+    assert (found.kind, found.message_id) == (envelope.Kind.ACK, ID)
+    [delivery] = sink.got
+    assert delivery.message == {'method': 'm'}
+    assert delivery.body == BODY
+    waiting.until(lambda: counts.snapshot()['messages_received'], 'count')
+
+
+@pytest.mark.spec('TO-03')
+def test_answer_from_another_thread(router, client):
+    sink = Sink()
+    router.attach(sink)
+    send(client, flags=envelope.WANT_REPLY)
+    waiting.until(lambda: sink.got, 'request')
+    detach(router, sink)
+    router.send(sink.got[0].routing_id, envelope.encode_reply(ID), b'1')
+    assert answer(client).kind is envelope.Kind.REPLY
+
+
+def test_request_that_wants_no_answer_gets_none(router, client):
+    sink = Sink()
+    router.attach(sink)
+    send(client, flags=envelope.FANOUT)
+    assert ask(client, 'other').kind is envelope.Kind.NACK
+    assert len(sink.got) == 1
+
+
+@pytest.mark.spec('DL-05')
+def test_incarnation_decides(router, client, counts):
+    one, two = Sink(1), Sink(2)
+    router.attach(one)
+    router.attach(two)
+    assert ask(client, incarnation=two.incarnation).kind is envelope.Kind.ACK
+    unknown = ask(client, incarnation=bytes([3]) * 16)
+    assert unknown.reason == envelope.NackReason.UNKNOWN_TARGET
+    other = ask(client, 'other', incarnation=two.incarnation)
+    assert other.reason == envelope.NackReason.UNKNOWN_TARGET
+    assert (len(one.got), len(two.got)) == (0, 1)
+    assert counts.snapshot()['messages_refused'] == 2
+
+
+@pytest.mark.spec('DL-05')
+def test_without_incarnation_the_address_decides(router, client):
+    one, two = Sink(1, 'one'), Sink(2, 'two')
+    router.attach(one)
+    router.attach(two)
+    assert ask(client, 'two').kind is envelope.Kind.ACK
+    assert (len(one.got), len(two.got)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    'reason', [envelope.NackReason.BUSY, envelope.NackReason.STOPPED]
+)
+@pytest.mark.spec('DL-41')
+def test_refusal_of_a_listener_is_told(router, client, reason):
+    sink = Sink()
+    sink.outcome = reason
+    router.attach(sink)
+    assert ask(client).reason == reason
+    # Nobody asked for an answer, but a refusal is always told.
+    assert ask(client, flags=0).reason == reason
+
+
+@pytest.mark.spec('WP-17')
+def test_body_that_does_not_parse(router, client):
+    sink = Sink()
+    router.attach(sink)
+    found = ask(client, body=b'nonsense')
+    assert found.reason == envelope.NackReason.UNDECODABLE
+    assert not sink.got
+
+
+@pytest.mark.spec('TO-07')
+def test_router_survives_its_listeners(router, client, caplog):
+    sink = Sink()
+
+    def fail(delivery):
+        raise KeyError('what nobody expects')
+
+    sink.outcome = fail
+    router.attach(sink)
+    assert ask(client).reason == envelope.NackReason.FAILED
+    assert 'what nobody expects' in caplog.text
+    sink.outcome = None
+    assert ask(client).kind is envelope.Kind.ACK
+
+
+@pytest.mark.spec('TO-07')
+def test_router_survives_what_nobody_expects(router, client, caplog):
+    broken, sink = Sink(1, 'broken'), Sink(2)
+
+    def fail(header):
+        raise KeyError('what nobody expects')
+
+    broken.serves = fail
+    router.attach(broken)
+    send(client)
+    waiting.until(lambda: 'unexpected error' in caplog.text, 'log')
+    detach(router, broken)
+    router.attach(sink)
+    assert ask(client).kind is envelope.Kind.ACK
+
+
+@pytest.mark.spec('DL-42')
+def test_garbage_is_counted_and_does_not_flood_the_log(
+    router, client, counts, caplog
+):
+    caplog.set_level(logging.WARNING)
+    for _ in range(300):
+        client.send_multipart([b'x', b'y', b'z'])
+        client.send_multipart([envelope.encode_ack(ID), b''])
+    assert ask(client).kind is envelope.Kind.NACK
+    lines = [r for r in caplog.records if 'dropped' in r.getMessage()]
+    assert counts.snapshot()['messages_undecodable'] == 600
+    assert len(lines) == 1
+
+
+@pytest.mark.spec('WP-04')
+def test_request_of_another_version_is_answered(router, client, counts):
+    header = bytearray(envelope.encode_request(ID, 'exchange', 'topic'))
+    header[2] = 2
+    client.send_multipart([bytes(header)])
+    found = answer(client)
+    assert found.reason == envelope.NackReason.UNSUPPORTED_VERSION
+    assert counts.snapshot()['messages_undecodable'] == 1
+
+
+@pytest.mark.spec('TO-04')
+def test_detach_waits_for_the_delivery_that_is_going_on(router, client):
+    sink = Sink()
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(delivery):
+        entered.set()
+        assert go_on.wait(30)
+
+    sink.outcome = slow
+    router.attach(sink)
+    send(client)
+    assert entered.wait(30)
+    ended = threading.Event()
+
+    def stop():
+        detach(router, sink)
+        ended.set()
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    assert not ended.wait(0.1)
+    go_on.set()
+    stopper.join(30)
+    assert ended.is_set()
+    assert answer(client).kind is envelope.Kind.ACK
+    assert ask(client).reason == envelope.NackReason.UNKNOWN_TARGET
+    assert len(sink.got) == 1
+
+
+@pytest.mark.spec('TO-04')
+def test_nothing_is_delivered_after_detach(router, client, hasty):
+    stop = threading.Event()
+
+    def load():
+        while not stop.is_set():
+            send(client, flags=0)
+            while client.poll(0):
+                client.recv_multipart()
+
+    sender = threading.Thread(target=load)
+    sender.start()
+    late = 0
+    try:
+        for n in range(200):
+            sink = Sink(n % 200 + 1)
+            router.attach(sink)
+            waiting.until(lambda s=sink: s.got, 'delivery')
+            detach(router, sink)
+            count = len(sink.got)
+            waiting.until(
+                lambda: router._counters.snapshot()['messages_refused'],
+                'refusal',
+            )
+            late += len(sink.got) - count
+    finally:
+        stop.set()
+        sender.join(30)
+    assert late == 0
+
+
+@pytest.mark.spec('TO-06')
+def test_detach_from_an_idle_router_does_not_wait(router):
+    start = time.monotonic()
+    for n in range(100):
+        sink = Sink(n)
+        router.attach(sink)
+        detach(router, sink)
+    assert time.monotonic() - start < 4
+
+
+def test_detach_on_the_router_thread_does_not_wait_for_itself(router, client):
+    sink = Sink()
+    sink.outcome = lambda delivery: detach(router, sink)
+    router.attach(sink)
+    start = time.monotonic()
+    assert ask(client).kind is envelope.Kind.ACK
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.spec('TO-03')
+def test_stop_sends_what_waits(context, counts):
+    router = routers.Router('unit', context, ENDPOINT, OPTIONS, counts)
+    router.start(clocks.Deadline(30))
+    client = context.socket(zmq.DEALER)
+    client.set(zmq.LINGER, 0)
+    client.connect(ENDPOINT)
+    sink = Sink()
+    router.attach(sink)
+    send(client, flags=envelope.WANT_REPLY)
+    waiting.until(lambda: sink.got, 'request')
+    for _ in range(50):
+        router.send(sink.got[0].routing_id, envelope.encode_heartbeat(ID))
+    assert router.stop(clocks.Deadline(30))
+    for _ in range(50):
+        assert answer(client).kind is envelope.Kind.HEARTBEAT
+    client.close()
+
+
+def test_after_the_stop_nothing_is_sent_and_nothing_waits(context, counts):
+    router = routers.Router('unit', context, ENDPOINT, OPTIONS, counts)
+    router.start(clocks.Deadline(30))
+    sink = Sink()
+    router.attach(sink)
+    assert router.stop(clocks.Deadline(30))
+    assert router.stop(clocks.Deadline(30))
+    router.send(b'client', envelope.encode_ack(ID))
+    start = time.monotonic()
+    detach(router, sink)
+    assert time.monotonic() - start < 10
+
+
+def test_endpoint_that_cannot_be_bound(router, context, counts):
+    second = routers.Router('unit', context, ENDPOINT, OPTIONS, counts)
+    with pytest.raises(errors.ListenFailure, match='cannot listen'):
+        second.start(clocks.Deadline(30))
+    second.send(b'client', envelope.encode_ack(ID))
+    assert second.stop(clocks.Deadline(30))
+
+
+def test_bind_that_takes_too_long(context, counts, monkeypatch):
+    go_on = threading.Event()
+
+    def slow(*args):
+        go_on.wait(30)
+        raise zmq.ZMQError(zmq.EADDRINUSE)
+
+    monkeypatch.setattr(sockets, 'RouterSocket', slow)
+    router = routers.Router('unit', context, ENDPOINT, OPTIONS, counts)
+    with pytest.raises(errors.ListenFailure, match='was not bound'):
+        router.start(clocks.Deadline(0.05))
+    go_on.set()
+    assert router.stop(clocks.Deadline(30))
+
+
+def test_end_of_the_context_ends_the_router(context, counts, monkeypatch):
+    router = routers.Router('unit', context, ENDPOINT, OPTIONS, counts)
+
+    def receive(self):
+        raise zmq.ContextTerminated
+
+    monkeypatch.setattr(sockets.RouterSocket, 'receive', receive)
+    monkeypatch.setattr(sockets.RouterSocket, 'readable', lambda self: True)
+    router.start(clocks.Deadline(30))
+    waiting.until(lambda: not router._thread.is_alive(), 'end')
+    router.send(b'client', envelope.encode_ack(ID))
