@@ -259,7 +259,9 @@ class RouterSocket(ownership.Owned):
         """Return the next message, or None when there is none now."""
         self.check_owner()
         try:
-            return _receive(self._socket, _NOBLOCK)
+            # A routing id never comes alone.
+            routing_id = self._socket.recv(_NOBLOCK)
+            return [routing_id, *_receive(self._socket, _NOBLOCK)]
         except zmq.Again:
             return None
 

@@ -84,15 +84,15 @@ class Channel:
     def wait(self, is_wanted: Callable[[], bool]) -> None:
         """Sleep until there is something to receive or to send (router).
 
+        Only after :meth:`receive` has returned None: that look at the socket
+        is what lets ZMQ_FD tell about the next message.
+
         :param is_wanted: tells whether the thread has other things to do;
             whoever makes it true calls :meth:`wake` afterwards
         """
         self._wakeup.sleep_begins()
         try:
-            with self._lock:
-                self._socket.hand_over(threading.current_thread())
-                readable = self._readable_locked()
-            if not (readable or self._outbox or is_wanted()):
+            if not (self._outbox or is_wanted()):
                 self._poll.poll(POLL_INTERVAL * 1000)
         finally:
             self._wakeup.sleep_ends()

@@ -175,12 +175,13 @@ class Router:
     def _loop(self, channel: channel_.Channel) -> None:
         while not self._stop_requested.is_set():
             try:
-                channel.wait(self._is_wanted)
                 self._pass()
                 while (frames := channel.receive()) is not None:
                     self._receive(frames)
                     if self._is_wanted():
                         break
+                else:
+                    channel.wait(self._is_wanted)
             except zmq.ContextTerminated:
                 return
             except Exception:
