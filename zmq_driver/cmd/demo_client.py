@@ -105,7 +105,10 @@ def main() -> int:
         flush=True,
     )
     run_patterns(client, notifier)
-    print(f'calls of {PAYLOAD_SIZE} characters, {arguments.seconds} s each:')
+    print(
+        f'calls of {PAYLOAD_SIZE} characters, {arguments.seconds} s each:',
+        flush=True,
+    )
     for threads in THREADS:
         latencies = measure(client, threads, arguments.seconds)
         if not latencies:
