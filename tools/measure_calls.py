@@ -3,12 +3,13 @@
 """Measure calls against a raw ping-pong, in the same run.
 
 usage: measure_calls.py [--seconds S] [--rounds N] [--size BYTES]
-                        [--threads 1,2,8,32,64] [--url zmq://]
+                        [--threads 1,2,8,32,64] [--url zmq://] [--thin]
 
 The floor is a raw pyzmq DEALER/ROUTER ping-pong between two processes, over
 ipc and over TCP on loopback. Rounds of all variants are interleaved, so that
 a noisy machine hits all of them alike; ratios are of the medians over the
-rounds.
+rounds. With --thin, the thinnest driver that oslo.messaging can have over
+ZeroMQ is measured too: what it needs above the raw ping-pong is not ours.
 """
 
 import argparse
@@ -24,23 +25,32 @@ import uuid
 
 from oslo_config import cfg
 import oslo_messaging
+import thin_driver
 import zmq
 
 SERVER = """
+import os
 import sys
 from oslo_config import cfg
 import oslo_messaging
+sys.path.insert(0, sys.argv[3])
 class Endpoint:
     def echo(self, ctxt, payload):
         return payload
 cfg.CONF([], project='measure')
-transport = oslo_messaging.get_rpc_transport(cfg.CONF, sys.argv[1])
+if sys.argv[1].startswith('ipc:'):
+    import thin_driver
+    transport = thin_driver.make_transport(cfg.CONF, sys.argv[1])
+else:
+    transport = oslo_messaging.get_rpc_transport(cfg.CONF, sys.argv[1])
 server = oslo_messaging.get_rpc_server(
     transport, oslo_messaging.Target(topic=sys.argv[2], server='s'),
     [Endpoint()], executor='threading')
 server.start()
 print('ready', flush=True)
 sys.stdin.read()
+if sys.argv[1].startswith('ipc:'):
+    os._exit(0)
 server.stop()
 server.wait()
 transport.cleanup()
@@ -135,6 +145,54 @@ class Raw:
         self._program.stop()
 
 
+class Rpc:
+    """Calls through oslo.messaging, over a URL or the thin driver."""
+
+    def __init__(self, name, url, size):
+        self.name = name
+        topic = f'measure-{uuid.uuid4().hex[:8]}'
+        tools = str(pathlib.Path(__file__).parent)
+        self._program = Program(SERVER, url, topic, tools)
+        if url.startswith('ipc:'):
+            self._transport = thin_driver.make_transport(cfg.CONF, url)
+        else:
+            self._transport = oslo_messaging.get_rpc_transport(cfg.CONF, url)
+        self._client = oslo_messaging.get_rpc_client(
+            self._transport, oslo_messaging.Target(topic=topic), timeout=30
+        )
+        self._payload = 'x' * size
+        self.medians, self.tails, self.rates = {}, {}, {}
+
+    def call(self):
+        self._client.call({}, 'echo', payload=self._payload)
+
+    def measure(self, threads, seconds):
+        latencies, rate = run(self.call, threads, seconds)
+        self.medians.setdefault(threads, []).append(percentile(latencies, 0.5))
+        self.tails.setdefault(threads, []).append(percentile(latencies, 0.99))
+        self.rates.setdefault(threads, []).append(rate)
+
+    def report(self, floor):
+        first = None
+        for threads, medians in self.medians.items():
+            p50 = statistics.median(medians)
+            rate = statistics.median(self.rates[threads])
+            first = first or rate
+            ratios = ', '.join(
+                f'{p50 / raw:5.2f} x {name}' for name, raw in floor.items()
+            )
+            print(
+                f'{self.name} {threads:3} thread(s): '
+                f'p50 {p50 * 1e6:7.0f} us ({ratios}), '
+                f'p99 {statistics.median(self.tails[threads]) * 1e6:8.0f} us, '
+                f'{rate:6.0f} calls/s ({rate / first:4.2f} x the first)'
+            )
+
+    def close(self):
+        self._transport.cleanup()
+        self._program.stop()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--seconds', type=float, default=2.0)
@@ -142,44 +200,33 @@ def main():
     parser.add_argument('--size', type=int, default=3200)
     parser.add_argument('--threads', default='1,2,8,32,64')
     parser.add_argument('--url', default='zmq://')
+    parser.add_argument('--thin', action='store_true')
     args = parser.parse_args()
     counts = [int(count) for count in args.threads.split(',')]
 
     cfg.CONF([], project='measure')
-    topic = f'measure-{uuid.uuid4().hex[:8]}'
-    directory = tempfile.mkdtemp(prefix='zm')
+    directory = pathlib.Path(tempfile.mkdtemp(prefix='zm'))
     raws = {
         'ipc': Raw(f'ipc://{directory}/raw', args.size),
         'tcp': Raw('tcp://127.0.0.1:*', args.size),
     }
-    server = Program(SERVER, args.url, topic)
-    transport = oslo_messaging.get_rpc_transport(cfg.CONF, args.url)
-    client = oslo_messaging.get_rpc_client(
-        transport, oslo_messaging.Target(topic=topic), timeout=30
-    )
-    payload = 'x' * args.size
-
-    def call():
-        client.call({}, 'echo', payload=payload)
-
-    medians, tails, rates = {}, {}, {}
-    run(call, max(counts), 0.5)
+    drivers = [Rpc('driver', args.url, args.size)]
+    if args.thin:
+        drivers.append(Rpc('thin  ', f'ipc://{directory}/thin', args.size))
+    for driver in drivers:
+        run(driver.call, max(counts), 0.5)
     for _ in range(args.rounds):
         for raw in raws.values():
             latencies, _rate = run(raw.call, 1, args.seconds / 2)
             raw.medians.append(percentile(latencies, 0.5))
         for count in counts:
-            latencies, rate = run(call, count, args.seconds)
-            medians.setdefault(count, []).append(percentile(latencies, 0.5))
-            tails.setdefault(count, []).append(percentile(latencies, 0.99))
-            rates.setdefault(count, []).append(rate)
-    transport.cleanup()
-    server.stop()
-    for raw in raws.values():
-        raw.close()
-    for name in pathlib.Path(directory).iterdir():
-        name.unlink()
-    pathlib.Path(directory).rmdir()
+            for driver in drivers:
+                driver.measure(count, args.seconds)
+    for measured in (*drivers, *raws.values()):
+        measured.close()
+    for path in directory.iterdir():
+        path.unlink()
+    directory.rmdir()
 
     floor = {
         name: statistics.median(raw.medians) for name, raw in raws.items()
@@ -190,18 +237,8 @@ def main():
     )
     for name, p50 in floor.items():
         print(f'raw ping-pong over {name}: p50 {p50 * 1e6:.0f} us')
-    first = statistics.median(rates[counts[0]])
-    for count in counts:
-        p50 = statistics.median(medians[count])
-        rate = statistics.median(rates[count])
-        print(
-            f'{count:3} thread(s): p50 {p50 * 1e6:7.0f} us '
-            f'({p50 / floor["ipc"]:5.2f} x ipc, '
-            f'{p50 / floor["tcp"]:5.2f} x tcp), '
-            f'p99 {statistics.median(tails[count]) * 1e6:8.0f} us, '
-            f'{rate:6.0f} calls/s ({rate / first:4.2f} x '
-            f'{counts[0]} thread)'
-        )
+    for driver in drivers:
+        driver.report(floor)
 
 
 if __name__ == '__main__':
