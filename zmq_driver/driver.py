@@ -64,6 +64,7 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
         self._matchmaker = _matchmaker_of(url, self._settings)
         self._lock = threading.Lock()
         self._runtime: runtime_.Runtime | None = None
+        self._finalizer: weakref.finalize[..., ZmqDriver] | None = None
         self._closed = False
         _drivers.add(self)
 
@@ -197,6 +198,8 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
         with self._lock:
             self._closed = True
             runtime, self._runtime = self._runtime, None
+            if self._finalizer is not None:
+                self._finalizer.detach()
         if runtime is not None:
             runtime.close(clock.Deadline(self._settings.cleanup_timeout))
 
@@ -210,7 +213,9 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
                 raise errors.DriverClosed(
                     'the transport was cleaned up; make a new one'
                 )
-            if self._runtime is None:
+            if self._runtime is None or self._runtime.pid != os.getpid():
+                # The latter after a fork that Python was not told of.
+                self._leave_to_parent()
                 try:
                     self._runtime = runtime_.Runtime(
                         self._settings,
@@ -229,11 +234,11 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
         It must not end by being collected itself: ending a zmq context
         waits, on whatever thread the collector happens to run.
         """
-        finalizer = weakref.finalize(
+        self._finalizer = weakref.finalize(
             self, _close_forgotten, runtime, self._settings.cleanup_timeout
         )
         # Nothing has to be waited for when the interpreter exits.
-        finalizer.atexit = False
+        self._finalizer.atexit = False
 
     def _address(
         self, scope: address.Scope, target: oslo_messaging.Target, topic: str
@@ -252,6 +257,9 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
     def forget_inherited(self) -> None:
         """Begin anew in a forked child; called by the fork itself."""
         self._lock = threading.Lock()
+        self._leave_to_parent()
+
+    def _leave_to_parent(self) -> None:
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             _inherited.append(runtime)

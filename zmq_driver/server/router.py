@@ -6,6 +6,7 @@ server, because replies are still made after a server was stopped.
 """
 
 from collections.abc import Sequence
+import contextlib
 import logging
 import threading
 from typing import Any
@@ -26,6 +27,8 @@ from zmq_driver.server import channel as channel_
 
 LOG = logging.getLogger(__name__)
 
+#: Messages that are still answered when the router ends.
+LAST_MESSAGES = 10_000
 #: Seconds of rest after an error that nobody expected.
 ERROR_PAUSE = 0.1
 
@@ -167,6 +170,7 @@ class Router:
             self._bound.set()
             self._loop(channel)
         finally:
+            self._refuse_rest(channel)
             with self._lock:
                 self._channel = None
             channel.close()
@@ -191,6 +195,15 @@ class Router:
                     self.endpoint,
                 )
                 self._stop_requested.wait(ERROR_PAUSE)
+
+    def _refuse_rest(self, channel: channel_.Channel) -> None:
+        """Answer what has come in, so that its senders go elsewhere."""
+        with contextlib.suppress(zmq.ContextTerminated):
+            for _ in range(LAST_MESSAGES):
+                frames = channel.receive()
+                if frames is None:
+                    return
+                self._receive(frames)
 
     def _is_wanted(self) -> bool:
         """Return whether somebody waits for this thread."""

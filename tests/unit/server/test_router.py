@@ -373,3 +373,27 @@ def test_end_of_the_context_ends_the_router(context, counts, monkeypatch):
     router.start(clocks.Deadline(30))
     waiting.until(lambda: not router._thread.is_alive(), 'end')
     router.send(b'client', envelope.encode_ack(ID))
+
+
+@pytest.mark.spec('DL-06')
+def test_what_came_in_before_the_end_is_refused(router, client):
+    entered, go_on = threading.Event(), threading.Event()
+    sink = Sink()
+
+    def slow(delivery):
+        entered.set()
+        assert go_on.wait(30)
+
+    sink.outcome = slow
+    router.attach(sink)
+    send(client)
+    assert entered.wait(30)
+    send(client, topic='nobody')
+    stopper = threading.Thread(target=router.stop, args=(clocks.Deadline(30),))
+    stopper.start()
+    waiting.until(router._stop_requested.is_set, 'request to stop')
+    go_on.set()
+    assert answer(client).kind is envelope.Kind.ACK
+    assert answer(client).reason == envelope.NackReason.UNKNOWN_TARGET
+    stopper.join(30)
+    assert not stopper.is_alive()
