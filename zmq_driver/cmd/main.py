@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 import sys
+import warnings
 
 from cliff import app
 from cliff import commandmanager
@@ -35,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: arguments without the program's name; None: the process's
     :returns: the exit status
     """
+    # oslo's own modules warn when they are imported; whoever runs a command
+    # can do nothing about it.
+    warnings.simplefilter('ignore', DeprecationWarning)
+    warnings.filterwarnings('ignore', message=r'\s*Eventlet is deprecated')
     arguments = sys.argv[1:] if argv is None else list(argv)
     # Without a command cliff would start an interactive shell.
     return int(ZmqDriverApp().run(arguments or ['help']))
