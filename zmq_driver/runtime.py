@@ -171,8 +171,11 @@ class Runtime:
         with self._lock:
             listeners = list(self._listeners)
             router = self._router
-        for listener in listeners:
-            listener.withdraw()
+        for index, listener in enumerate(listeners):
+            # One that is held up leaves the others their share.
+            listener.withdraw(
+                deadline.within(deadline.left() / (len(listeners) - index))
+            )
         self.matchmaker.close(deadline)
         for abandoned in self.pool.close(deadline):
             LOG.warning('cleanup does not wait any longer for %s', abandoned)

@@ -175,10 +175,10 @@ class PeerSocket(ownership.Owned):
         """
         self.check_owner()
         rcvtimeo_ms = _milliseconds(timeout)
-        if rcvtimeo_ms != self._rcvtimeo_ms:
-            self._socket.set(_RCVTIMEO, rcvtimeo_ms)
-            self._rcvtimeo_ms = rcvtimeo_ms
         try:
+            if rcvtimeo_ms != self._rcvtimeo_ms:
+                self._socket.set(_RCVTIMEO, rcvtimeo_ms)
+                self._rcvtimeo_ms = rcvtimeo_ms
             return _receive(self._socket, 0)
         except zmq.Again:
             return None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is opened when, and how it ends."""
 
+import contextlib
 import json
 import pathlib
 import signal
@@ -794,3 +795,38 @@ def test_directory_that_was_repaired_is_used(conf, ipc_dir, topic):
     server.stop()
     server.wait()
     one.cleanup()
+
+
+@pytest.mark.spec('LC-05')
+def test_cleanup_does_not_wait_for_a_callback_that_blocks(conf, url, topic):
+    entered, go_on = threading.Event(), threading.Event()
+
+    def block(incoming):
+        entered.set()
+        go_on.wait(60)
+
+    serving = oslo_messaging.get_rpc_transport(
+        conf, f'{url}&cleanup_timeout=0.5&linger=0'
+    )
+    for n in range(3):
+        target = oslo_messaging.Target(topic=topic, server=f's{n}')
+        serving._driver.listen(target, 1, None).start(block)
+    calling = oslo_messaging.get_rpc_transport(conf, url)
+    client = make_client(calling, topic, timeout=60, retry=0)
+
+    def call():
+        with contextlib.suppress(oslo_messaging.MessagingException):
+            client.call({}, 'anything')
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    assert entered.wait(30)
+    start = time.monotonic()
+    serving.cleanup()
+    took = time.monotonic() - start
+    go_on.set()
+    caller.join(30)
+    calling.cleanup()
+    assert not caller.is_alive()
+    # cleanup_timeout, linger and a second; the rest is for a busy machine.
+    assert took < 5

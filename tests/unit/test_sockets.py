@@ -166,8 +166,10 @@ def test_receive_ends_with_the_context(endpoint):
         lambda one: one.connected(),
         lambda one: one.wait_connected(0.1),
         lambda one: one.send([b'header', b'body']),
+        lambda one: one.receive(0.0),
+        lambda one: one.healthy(),
     ],
-    ids=['connected', 'wait_connected', 'send'],
+    ids=['connected', 'wait_connected', 'send', 'receive', 'healthy'],
 )
 def test_nothing_else_shows_the_end_of_the_context(endpoint, use):
     context = context_.DriverContext('tests', 1, 8)

@@ -143,6 +143,7 @@ class Notifier:
                 self._notify_pool(request, share, retry)
                 served += 1
             except delivery_.Undelivered as error:
+                # Its last member has left: it is no pool any more.
                 if not error.nobody:
                     problems.append(f'listener pool {name!r}: {error}')
             except oslo_messaging.MessagingException as error:
@@ -167,7 +168,14 @@ class Notifier:
         deadline: clock.Deadline,
         retry: int | None,
     ) -> None:
+        """Send to one pool.
+
+        :raises delivery.Undelivered: no member has it
+        :raises oslo_messaging.MessagingException: as its ``may_have_run``
+            says
+        """
         attempts = self._delivery.attempts(retry, deadline)
+        lost: errors.PeerLost | None = None
         while True:
             try:
                 self._delivery.deliver_somewhere(request, attempts, wait=False)
@@ -176,6 +184,12 @@ class Notifier:
                 # died before it acknowledged, another one gets it.
                 if not attempts.failed():
                     raise
+                lost = error
                 LOG.debug('%s; another listener gets it', error)
+            except (delivery_.Undelivered, errors.DriverClosed):
+                if lost is None:
+                    raise
+                # Nobody else took it; the one that died may have run it.
+                raise lost from None
             else:
                 return

@@ -18,6 +18,7 @@ from zmq_driver import errors
 from zmq_driver.client import delivery as delivery_
 from zmq_driver.client import exchange as exchange_
 from zmq_driver.client import fanout
+from zmq_driver.client import retry as retry_
 from zmq_driver.client import routing as routing_
 from zmq_driver.matchmaker import base as matchmaker_base
 
@@ -159,29 +160,21 @@ class RpcClient:
         )
         attempts = self._delivery.attempts(retry, deadline)
         try:
-            missing = self._routing.look(where, deadline).routes
+            missing: Sequence[address.Route] = self._routing.look(
+                where, deadline
+            ).routes
         except matchmaker_base.MatchmakerUnavailable as error:
             raise errors.DeliveryRefused(
                 f'the fanout to {where} was not sent: the matchmaker cannot '
                 f'be asked: {error}'
             ) from error
-        while missing:
-            missing = fanout.Round(
-                self._delivery, self._counters, request, deadline
-            ).send(missing)
-            if not missing:
-                return
-            self._routing.invalidate(where)
-            if not attempts.failed():
-                break
-            try:
-                attempts.pause()
-            except errors.DriverClosed as error:
-                raise errors.DeliveryUnconfirmed(
-                    f'the fanout to {where} was cut short, some servers may '
-                    f'have it: {error}'
-                ) from None
-            missing = self._still_there(where, missing, deadline)
+        try:
+            missing = self._send_copies(request, missing, attempts)
+        except errors.DriverClosed as error:
+            raise errors.DeliveryUnconfirmed(
+                f'the fanout to {where} was cut short, some servers may have '
+                f'it: {error}'
+            ) from None
         if missing:
             self._counters.add('fanout_copies_failed', len(missing))
             LOG.warning(
@@ -191,6 +184,28 @@ class RpcClient:
                 len(missing),
                 ', '.join(sorted(route.server for route in missing)),
             )
+
+    def _send_copies(
+        self,
+        request: delivery_.Request,
+        missing: Sequence[address.Route],
+        attempts: retry_.Attempts,
+    ) -> Sequence[address.Route]:
+        """Send a copy to each of *missing*; return those it did not reach."""
+        while missing:
+            missing = fanout.Round(
+                self._delivery, self._counters, request, attempts.deadline
+            ).send(missing)
+            if not missing:
+                break
+            self._routing.invalidate(request.where)
+            if not attempts.failed():
+                break
+            attempts.pause()
+            missing = self._still_there(
+                request.where, missing, attempts.deadline
+            )
+        return missing
 
     def _still_there(
         self,

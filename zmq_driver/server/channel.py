@@ -64,18 +64,30 @@ class Channel:
 
         It does not wait for anything.
         """
-        if self._wakeup.asleep and self._lock.acquire(blocking=False):
-            try:
-                self._socket.hand_over(threading.current_thread())
-                self._send_locked(frames)
-                signal_taken = self._readable_locked()
-            finally:
-                self._lock.release()
-            if signal_taken:
-                self._wakeup.set()
-        else:
+        if not (self._wakeup.asleep and self._send_directly(frames)):
             self._outbox.append(frames)
             self._wakeup.set()
+
+    def _send_directly(self, frames: Sequence[bytes]) -> bool:
+        """Send while the router thread sleeps; return whether that was so."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        # Until the socket has been looked at, the signal may be gone.
+        signal_taken = True
+        try:
+            # It may have woken up before the lock was ours. It cannot go to
+            # sleep again without having held the lock.
+            if not self._wakeup.asleep:
+                signal_taken = False
+                return False
+            self._socket.hand_over(threading.current_thread())
+            self._send_locked(frames)
+            signal_taken = self._readable_locked()
+        finally:
+            self._lock.release()
+            if signal_taken:
+                self._wakeup.set()
+        return True
 
     def wake(self) -> None:
         """Let the router thread return from :meth:`wait`."""

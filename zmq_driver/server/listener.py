@@ -111,14 +111,17 @@ class Subscription:
     def close(self, sink: router_.Sink, deadline: clock.Deadline) -> None:
         """Be found no more, then receive no more; idempotent."""
         with self._lock:
-            if not self._open:
-                return
-            self._open = False
-        # Half of the time is for the router.
-        half = deadline.within(deadline.left() / 2)
+            was_open, self._open = self._open, False
+        if was_open:
+            self._withdraw(deadline.within(deadline.left() / 2))
+        # Also when somebody else is closing: the callback must not be
+        # running any more when this returns.
+        self._router.detach(sink, deadline)
+
+    def _withdraw(self, deadline: clock.Deadline) -> None:
         for registration in self._registrations:
             try:
-                self._registry.unregister(registration, half)
+                self._registry.unregister(registration, deadline)
             except matchmaker_base.MatchmakerUnavailable as error:
                 LOG.warning(
                     'the registration of %s could not be withdrawn, '
@@ -126,7 +129,6 @@ class Subscription:
                     registration.address,
                     error,
                 )
-        self._router.detach(sink, deadline)
 
 
 class _Backlog:
@@ -192,14 +194,13 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
 
     def stop(self) -> None:
         """Receive no more; replies to what was received still go out."""
-        if os.getpid() != self._pid:
-            return
-        self._subscription.close(self, clock.Deadline(STOP_TIMEOUT))
-        super().stop()
+        if os.getpid() == self._pid:
+            self.withdraw(clock.Deadline(STOP_TIMEOUT))
 
-    def withdraw(self) -> None:
+    def withdraw(self, deadline: clock.Deadline) -> None:
         """Stop, because the driver ends before the server was stopped."""
-        self.stop()
+        self._subscription.close(self, deadline)
+        super().stop()
 
     def cleanup(self) -> None:
         """Stop, if that was not done."""
@@ -308,18 +309,18 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         """Receive no more, and let poll() return at once from now on."""
         if os.getpid() != self._pid:
             return
-        self.withdraw()
+        self.withdraw(clock.Deadline(STOP_TIMEOUT))
         with self._changed:
             self._polling_ends = True
             self._changed.notify_all()
 
-    def withdraw(self) -> None:
+    def withdraw(self, deadline: clock.Deadline) -> None:
         """Receive no more, because the driver ends; poll() still waits.
 
         oslo.messaging's loop goes on to poll until it is told to stop, and
         would spin if poll() returned at once with nothing.
         """
-        self._subscription.close(self, clock.Deadline(STOP_TIMEOUT))
+        self._subscription.close(self, deadline)
         with self._changed:
             self._stopped = True
             self._ready += [message for _, message in self._paused]

@@ -8,6 +8,7 @@ server, because replies are still made after a server was stopped.
 from collections.abc import Sequence
 import contextlib
 import logging
+import os
 import threading
 from typing import Any
 from typing import NamedTuple
@@ -80,6 +81,7 @@ class Router:
         :param endpoint: where to bind, ``ipc://`` followed by a path
         """
         self.endpoint = endpoint
+        self._pid = os.getpid()
         self._context = context
         self._options = options
         self._counters = counters
@@ -110,7 +112,12 @@ class Router:
             ) from self._bind_error
 
     def attach(self, sink: Sink) -> None:
-        """Deliver to *sink* from now on."""
+        """Deliver to *sink* from now on.
+
+        :raises errors.DriverClosed: the router has been asked to end
+        """
+        if self._stop_requested.is_set():
+            raise errors.DriverClosed('the transport was cleaned up')
         with self._lock:
             self._sinks = {**self._sinks, sink.incarnation: sink}
 
@@ -137,7 +144,8 @@ class Router:
         It works from any thread until the driver's cleanup.
         """
         channel = self._channel
-        if channel is None:
+        # A method may have forked: the socket is the parent's.
+        if channel is None or os.getpid() != self._pid:
             self._counters.add('replies_unroutable')
         else:
             channel.send((routing_id, header, body))
@@ -157,14 +165,11 @@ class Router:
 
     def _run(self) -> None:
         try:
-            socket = sockets.RouterSocket(
-                self._context, self.endpoint, self._options
-            )
+            channel = self._open()
         except Exception as error:
             self._bind_error = error
             self._bound.set()
             return
-        channel = channel_.Channel(socket, self._counters)
         self._channel = channel
         try:
             self._bound.set()
@@ -175,6 +180,17 @@ class Router:
                 self._channel = None
             channel.close()
             self._pass()
+
+    def _open(self) -> channel_.Channel:
+        socket = sockets.RouterSocket(
+            self._context, self.endpoint, self._options
+        )
+        try:
+            return channel_.Channel(socket, self._counters)
+        except BaseException:
+            # No descriptor is left for the wake-up.
+            socket.close()
+            raise
 
     def _loop(self, channel: channel_.Channel) -> None:
         while not self._stop_requested.is_set():

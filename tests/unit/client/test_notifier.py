@@ -209,3 +209,18 @@ def test_forwarding_to_nobody_fails_at_once(world):
             fakes.NOTES, 'mine', fakes.BODY, deadline=world.deadline()
         )
     assert world.clock() == start
+
+
+@pytest.mark.spec('DL-01')
+def test_only_member_that_died_with_it_may_have_run_it(world):
+    members = Members(world, 'audit', fakes.silence)
+
+    def die():
+        members.peers[0].die()
+        world.leave(members.peers[0])
+
+    world.after(1.0, die)
+    with pytest.raises(errors.DeliveryUnconfirmed) as caught:
+        notify(world)
+    assert caught.value.may_have_run is True
+    assert members.got() == 1

@@ -185,3 +185,26 @@ def test_answer_without_a_client_is_counted(channel, socket, counts):
     channel.send([b'a'])
     channel.receive()
     assert counts.snapshot()['replies_unroutable'] == 1
+
+
+@pytest.mark.spec('TO-05')
+def test_router_that_wakes_up_meanwhile_sends_itself(channel, socket):
+    # The sender saw it asleep; before the lock is the sender's, it is awake
+    # and has looked at the socket for the last time before it sleeps again.
+    channel._wakeup.sleep_begins()
+    lock = channel._lock
+
+    class Late:
+        def acquire(self, blocking=True):
+            channel._wakeup.sleep_ends()
+            return lock.acquire(blocking)
+
+        def release(self):
+            lock.release()
+
+    channel._lock = Late()
+    try:
+        channel.send((b'client', b'header', b''))
+    finally:
+        channel._lock = lock
+    assert list(channel._outbox) == [(b'client', b'header', b'')]

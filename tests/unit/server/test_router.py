@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The router thread."""
 
+import errno
 import logging
+import os
 import threading
 import time
 
@@ -397,3 +399,35 @@ def test_what_came_in_before_the_end_is_refused(router, client):
     assert answer(client).reason == envelope.NackReason.UNKNOWN_TARGET
     stopper.join(30)
     assert not stopper.is_alive()
+
+
+@pytest.mark.spec('LC-03')
+def test_child_of_a_method_does_not_use_the_socket(
+    router, counts, monkeypatch
+):
+    sent = []
+    monkeypatch.setattr(router._channel, 'send', sent.append)
+    pid = os.getpid()
+    monkeypatch.setattr(routers.os, 'getpid', lambda: pid + 1)
+    router.send(b'client', b'header')
+    assert not sent
+    assert counts.snapshot()['replies_unroutable'] == 1
+
+
+def test_lack_of_descriptors_is_told_at_once(context, counts, monkeypatch):
+    def fail(*args):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, 'eventfd', fail)
+    router = routers.Router('unit', context, ENDPOINT, OPTIONS, counts)
+    with pytest.raises(errors.ListenFailure, match='Too many open files'):
+        router.start(clocks.Deadline(30))
+
+
+@pytest.mark.spec('LC-07')
+def test_nothing_is_attached_to_an_ended_router(context, counts):
+    router = routers.Router('unit', context, ENDPOINT, OPTIONS, counts)
+    router.start(clocks.Deadline(30))
+    assert router.stop(clocks.Deadline(30))
+    with pytest.raises(errors.DriverClosed):
+        router.attach(Sink())
