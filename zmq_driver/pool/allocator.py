@@ -6,6 +6,7 @@ called, nothing waits, nothing is logged. What is to be done is returned to
 :mod:`zmq_driver.pool.socket_pool`, which does it without the lock.
 """
 
+import math
 import threading
 from typing import Generic
 
@@ -60,7 +61,8 @@ class Allocator(Generic[PeerT, SocketT]):
         """Give a newcomer an entry, if it need not wait for one.
 
         :returns: an entry IN_USE; or a NEW one whose socket *owner* is to
-            open, after closing the one that it displaces; or None
+            open, after closing the one that it displaces; or None. An
+            IN_USE entry with a ``reason`` must not be lent.
         """
         self._check_held()
         books = self.books
@@ -70,6 +72,8 @@ class Allocator(Generic[PeerT, SocketT]):
         if home is not None and home.idle:
             entry = home.idle[-1]
             books.take_locked(entry, _IN_USE, owner, now)
+            if entry.expires_at <= now:
+                entry.reason = states.EvictReason.AGE
             return entry
         if self._has_room_locked(home):
             return self._add_locked(peer, owner, now)
@@ -98,14 +102,21 @@ class Allocator(Generic[PeerT, SocketT]):
             books.displace_locked(entry, now)
         return entry
 
-    def opened_locked(self, entry: Entry[PeerT, SocketT], now: float) -> bool:
+    def opened_locked(
+        self,
+        entry: Entry[PeerT, SocketT],
+        now: float,
+        max_age: float = math.inf,
+    ) -> bool:
         """Take note that the socket of a NEW entry is open.
 
+        :param max_age: seconds after which it is too old to be lent
         :returns: whether it is IN_USE now; otherwise it is to be closed
         """
         self._check_held()
         self.books.totals.created += 1
         entry.born_at = now
+        entry.expires_at = now + max_age
         if self.books.state is _OPEN:
             self.books.move_locked(entry, _IN_USE)
             return True
@@ -125,7 +136,7 @@ class Allocator(Generic[PeerT, SocketT]):
         :returns: whether the entry is RETIRING now: to be closed
         """
         self._check_held()
-        reason = reason or self._unfit_locked(entry)
+        reason = reason or self.unfit_locked(entry, now)
         if reason is not None:
             self.books.retire_locked(entry, entry.owner, reason, now)
             return True
@@ -134,8 +145,8 @@ class Allocator(Generic[PeerT, SocketT]):
             self.serve_locked(now)
         return False
 
-    def _unfit_locked(
-        self, entry: Entry[PeerT, SocketT]
+    def unfit_locked(
+        self, entry: Entry[PeerT, SocketT], now: float
     ) -> states.EvictReason | None:
         """Return why *entry* may not be lent (again), if so."""
         self._check_held()
@@ -143,6 +154,8 @@ class Allocator(Generic[PeerT, SocketT]):
             return states.EvictReason.POOL_CLOSED
         if entry.generation != entry.home.generation:
             return states.EvictReason.STALE
+        if entry.expires_at <= now:
+            return states.EvictReason.AGE
         return None
 
     # -- waiting
@@ -216,7 +229,7 @@ class Allocator(Generic[PeerT, SocketT]):
         if entry.state is _RESERVED:
             self.books.move_locked(entry, _IN_USE)
             entry.held_at = now
-            entry.reason = self._unfit_locked(entry)
+            entry.reason = self.unfit_locked(entry, now)
         return entry
 
     # -- the end of entries

@@ -3,6 +3,7 @@
 
 import collections
 from collections.abc import Hashable
+import math
 import threading
 from typing import Generic
 from typing import Protocol
@@ -48,6 +49,7 @@ class PoolEntry(Generic[PeerT, SocketT]):
     __slots__ = (
         'born_at',
         'displaces',
+        'expires_at',
         'generation',
         'heir',
         'held_at',
@@ -83,6 +85,8 @@ class PoolEntry(Generic[PeerT, SocketT]):
         self.held_at = now
         self.idle_at = now
         self.born_at = now
+        #: When it is too old to be lent.
+        self.expires_at = math.inf
         #: Why it is retired, once it is.
         self.reason: state.EvictReason | None = None
         #: The RETIRING entry that lent this one its slot: its socket is to be

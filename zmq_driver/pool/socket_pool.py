@@ -3,7 +3,9 @@
 
 from collections.abc import Callable
 import logging
+import math
 import os
+import random
 import threading
 from typing import Generic
 
@@ -31,6 +33,10 @@ LOG = logging.getLogger(__name__)
 _CHECKED_OUT = events.EventKind.CHECKED_OUT
 _CHECKED_IN = events.EventKind.CHECKED_IN
 
+#: The part of the maximum age that chance takes off, at most: sockets that
+#: were opened together are not all opened again together.
+AGE_JITTER = 0.1
+
 
 class SocketPool(Generic[PeerT, SocketT]):
     """Sockets to many peers, kept open between exchanges.
@@ -52,6 +58,7 @@ class SocketPool(Generic[PeerT, SocketT]):
         options: pool_options.PoolOptions,
         *,
         clock: clocks.Clock = clocks.monotonic,
+        jitter: Callable[[], float] = random.random,
         on_event: events.Listener | None = None,
     ) -> None:
         """Make an open pool without sockets, threads or descriptors.
@@ -61,6 +68,7 @@ class SocketPool(Generic[PeerT, SocketT]):
             thread and must not block on the network
         :param options: the limits
         :param clock: source of monotonic seconds
+        :param jitter: source of numbers from 0.0 to 1.0, one per socket
         :param on_event: called with every event, on the thread that caused
             it, without any lock held
         """
@@ -68,6 +76,7 @@ class SocketPool(Generic[PeerT, SocketT]):
         self.options = options
         self._factory = factory
         self._clock = clock
+        self._jitter = jitter
         self._announcer = events.Announcer(name, on_event)
         self._pid = os.getpid()
         # Protects the books and the wait queue.
@@ -86,9 +95,10 @@ class SocketPool(Generic[PeerT, SocketT]):
         """Lend the current thread a socket to *peer*.
 
         An idle socket is preferred to a new one, the one used last to the
-        others. Where the limits allow neither, the least recently used idle
-        socket of another peer makes room. Failing that, the thread waits
-        until the deadline; with one that has passed, it does not wait.
+        others; one that is too old or unhealthy is replaced. Where the
+        limits allow neither, the least recently used idle socket of another
+        peer makes room. Failing that, the thread waits until the deadline;
+        with one that has passed, it does not wait.
 
         What the factory raises passes through.
 
@@ -160,16 +170,23 @@ class SocketPool(Generic[PeerT, SocketT]):
             self._closer.finish([entry.displaces], owner)
         entry.socket = socket = self._factory(peer)
         socket.hand_over(owner)
+        max_age = self._draw_age()
         now = self._clock()
         with self._lock:
             self._books.holder = owner
-            lent = self._desk.opened_locked(entry, now)
+            lent = self._desk.opened_locked(entry, now, max_age)
         self._announcer.tell(events.EventKind.OPENED, peer)
         if not lent:
             # The caller closes what a failed checkout leaves behind.
             raise self._refusal(errors.PoolClosed, peer, 0.0)
         self._announcer.tell(_CHECKED_OUT, peer)
         return leases.SocketLease(self._checkin, entry, socket, owner, True)
+
+    def _draw_age(self) -> float:
+        """Return the age that one socket may reach, in seconds."""
+        if not self.options.max_age:
+            return math.inf
+        return self.options.max_age * (1.0 - AGE_JITTER * self._jitter())
 
     def _is_healthy(self, socket: SocketT) -> bool:
         try:

@@ -48,6 +48,8 @@ class EvictReason(enum.Enum):
     UNHEALTHY = 'unhealthy'
     #: Its slot was needed for another peer.
     SURPLUS = 'surplus'
+    #: It was older than a socket of its pool may be.
+    AGE = 'age'
     #: The pool was closed.
     POOL_CLOSED = 'pool closed'
 

@@ -33,7 +33,7 @@ class PoolStats:
     #: Sockets opened.
     created_total: int
     #: Leases given a socket that had served before, those included whose
-    #: socket was then found unhealthy.
+    #: socket was then found unhealthy or too old.
     reused_total: int
     #: Sockets closed, by reason.
     closed_total: Mapping[state.EvictReason, int]

@@ -77,6 +77,8 @@ class World:
         self.clock = fake_clock.FakeClock()
         self.sockets = []
         self.events = []
+        #: What the source of chance returns.
+        self.jitter = 0.0
         self.failures = []
         self._told = threading.Condition()
         #: Called by the factory and the listener, if a test wants that.
@@ -87,6 +89,7 @@ class World:
             self._open,
             pool.PoolOptions(**limits),
             clock=self.clock,
+            jitter=lambda: self.jitter,
             on_event=self._listen,
         )
         #: Whether no other thread than the test's is about.

@@ -22,7 +22,9 @@ OPERATIONS = int(20_000 * float(os.environ.get('ZMQ_DRIVER_STRESS', '1')))
 SEED = int(os.environ.get('ZMQ_DRIVER_STRESS_SEED', random.randrange(1 << 32)))
 THREADS = 16
 PEERS = 'abcdefgh'
-OPTIONS = pool.PoolOptions(max_size=7, max_per_peer=3, max_waiters=THREADS - 2)
+OPTIONS = pool.PoolOptions(
+    max_size=7, max_per_peer=3, max_waiters=THREADS - 2, max_age=0.003
+)
 
 
 class Lost(Exception):
