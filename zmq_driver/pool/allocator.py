@@ -22,6 +22,7 @@ from zmq_driver.pool.entry import SocketT
 Entry = entries.PoolEntry
 
 # Looking a member up in its class costs more than a global name.
+_IDLE = states.EntryState.IDLE
 _RESERVED = states.EntryState.RESERVED
 _IN_USE = states.EntryState.IN_USE
 _OPEN = states.PoolState.OPEN
@@ -87,7 +88,9 @@ class Allocator(Generic[PeerT, SocketT]):
         if home is not None and home.size >= self._options.max_per_peer:
             return False
         books = self.books
-        return books.slots < self._options.max_size or bool(books.lru)
+        if books.slots < self._options.max_size:
+            return True
+        return books.counts[_IDLE] > 0
 
     def _add_locked(
         self, peer: PeerT, owner: threading.Thread, now: float
@@ -289,7 +292,7 @@ class Allocator(Generic[PeerT, SocketT]):
         self.books.move_pool_locked(states.PoolState.CLOSING)
         for waiter in self.queue.drain():
             waiter.refuse()
-        doomed = list(self.books.lru)
+        doomed = self.books.idle_locked()
         for entry in doomed:
             self.books.retire_locked(
                 entry, owner, states.EvictReason.POOL_CLOSED, now

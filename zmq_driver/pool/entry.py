@@ -94,6 +94,13 @@ class PoolEntry(Generic[PeerT, SocketT]):
         self.displaces: PoolEntry[PeerT, SocketT] | None = None
         self.heir: PoolEntry[PeerT, SocketT] | None = None
 
+    def notice_time(self, now: float) -> None:
+        """Count from *now* what began later, if the clock went back."""
+        self.idle_at = min(self.idle_at, now)
+        if self.born_at > now:
+            self.expires_at -= self.born_at - now
+            self.born_at = now
+
 
 class PeerPool(Generic[PeerT, SocketT]):
     """The entries of one peer; it exists as long as there are any.

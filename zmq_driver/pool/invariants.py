@@ -32,11 +32,14 @@ def check_locked(
 
 
 def _places(books: ledger.Ledger[PeerT, SocketT]) -> Iterator[str]:
-    """An idle entry is in both idle places, another one in neither."""
+    """An idle entry is in both idle places, an examined one in one."""
     idle = {e for e in books.entries if e.state is states.EntryState.IDLE}
     stacks = [e for home in books.peers.values() for e in home.idle]
-    if set(books.lru) != idle:
+    examined = set() if books.examined is None else {books.examined}
+    if set(books.lru) != idle | examined:
         yield 'the idle entries are not those of the LRU order'
+    if any(e.state is not states.EntryState.RESERVED for e in examined):
+        yield 'the reaper looks at an entry that is not RESERVED'
     if set(stacks) != idle or len(stacks) != len(idle):
         yield 'the idle entries are not those of the peers'
     for entry in books.entries:

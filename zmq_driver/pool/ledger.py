@@ -16,6 +16,7 @@ Entry = entries.PoolEntry
 # Looking a member up in its class costs more than a global name.
 _NEW = states.EntryState.NEW
 _IDLE = states.EntryState.IDLE
+_RESERVED = states.EntryState.RESERVED
 _RETIRING = states.EntryState.RETIRING
 _CLOSED = states.EntryState.CLOSED
 _TRANSITIONS = states.TRANSITIONS
@@ -35,6 +36,7 @@ class Ledger(Generic[PeerT, SocketT]):
         '_lock',
         'counts',
         'entries',
+        'examined',
         'holder',
         'lru',
         'peers',
@@ -57,7 +59,9 @@ class Ledger(Generic[PeerT, SocketT]):
         self.entries: set[Entry[PeerT, SocketT]] = set()
         #: The same by peer.
         self.peers: dict[PeerT, entries.PeerPool[PeerT, SocketT]] = {}
-        #: The idle ones, the least recently used first.
+        #: The one that the reaper looks at, RESERVED.
+        self.examined: Entry[PeerT, SocketT] | None = None
+        #: The idle ones and that one, the least recently used first.
         self.lru: collections.OrderedDict[Entry[PeerT, SocketT], None] = (
             collections.OrderedDict()
         )
@@ -134,6 +138,34 @@ class Ledger(Generic[PeerT, SocketT]):
         entry.held_at = now
         self.totals.reused += 1
 
+    def idle_locked(self) -> list[Entry[PeerT, SocketT]]:
+        """Return the idle entries, the least recently used first."""
+        self.check_held()
+        return [entry for entry in self.lru if entry.state is _IDLE]
+
+    def reserve_locked(
+        self,
+        entry: Entry[PeerT, SocketT],
+        owner: threading.Thread,
+        now: float,
+    ) -> None:
+        """Set an IDLE *entry* aside for the reaper; it keeps its place."""
+        self.move_locked(entry, _RESERVED)
+        entry.home.idle.remove(entry)
+        entry.owner = owner
+        entry.held_at = now
+        self.examined = entry
+
+    def give_back_locked(self, entry: Entry[PeerT, SocketT]) -> None:
+        """Make the *entry* that the reaper looked at IDLE again."""
+        self.move_locked(entry, _IDLE)
+        entry.owner = self.examined = None
+        idle = entry.home.idle
+        place = len(idle)
+        while place and idle[place - 1].idle_at > entry.idle_at:
+            place -= 1
+        idle.insert(place, entry)
+
     def retire_locked(
         self,
         entry: Entry[PeerT, SocketT],
@@ -146,6 +178,9 @@ class Ledger(Generic[PeerT, SocketT]):
         if entry.state is _IDLE:
             del self.lru[entry]
             entry.home.idle.remove(entry)
+        elif entry is self.examined:
+            del self.lru[entry]
+            self.examined = None
         self.move_locked(entry, _RETIRING)
         entry.owner = owner
         entry.held_at = now
@@ -156,7 +191,7 @@ class Ledger(Generic[PeerT, SocketT]):
     ) -> None:
         """Give a NEW *entry* the slot of the least recently used idle one."""
         self.check_held()
-        victim = next(iter(self.lru))
+        victim = next(e for e in self.lru if e.state is _IDLE)
         reason = states.EvictReason.SURPLUS
         self.retire_locked(victim, entry.owner, reason, now)
         entry.displaces, victim.heir = victim, entry
@@ -212,4 +247,5 @@ class Ledger(Generic[PeerT, SocketT]):
             wait_seconds_total=totals.wait_seconds,
             handed_off_total=totals.handed_off,
             timeouts_total=totals.timeouts,
+            reaped_total=totals.reaped,
         )

@@ -19,6 +19,7 @@ from zmq_driver.pool import invariants
 from zmq_driver.pool import lease as leases
 from zmq_driver.pool import ledger
 from zmq_driver.pool import options as pool_options
+from zmq_driver.pool import reaper as reapers
 from zmq_driver.pool import state as states
 from zmq_driver.pool import stats as pool_stats
 from zmq_driver.pool import waiters
@@ -63,7 +64,7 @@ class SocketPool(Generic[PeerT, SocketT]):
     ) -> None:
         """Make an open pool without sockets, threads or descriptors.
 
-        :param name: how messages call the pool
+        :param name: how messages call the pool, and its thread
         :param factory: opens a socket to a peer; runs on the borrower's
             thread and must not block on the network
         :param options: the limits
@@ -86,6 +87,11 @@ class SocketPool(Generic[PeerT, SocketT]):
         self._closer = closer.Closer(
             self._lock, self._desk, self._announcer, clock
         )
+        self._reaper = reapers.Reaper(
+            options, self._lock, self._desk, self._closer, clock
+        )
+        self._thread = reapers.ReaperThread(f'zmq-reaper-{name}', self.reap)
+        self._is_looked_after = bool(options.idle_ttl or options.max_age)
 
     # -- leases
 
@@ -168,6 +174,8 @@ class SocketPool(Generic[PeerT, SocketT]):
             raise self._refusal(errors.PoolClosed, peer, 0.0)
         if entry.displaces is not None:
             self._closer.finish([entry.displaces], owner)
+        if self._is_looked_after:
+            self._thread.start(self.options.reap_interval)
         entry.socket = socket = self._factory(peer)
         socket.hand_over(owner)
         max_age = self._draw_age()
@@ -242,6 +250,18 @@ class SocketPool(Generic[PeerT, SocketT]):
         finally:
             self._closer.finish(doomed, owner)
 
+    def reap(self) -> int:
+        """Close idle sockets that are too old, unhealthy or idle too long.
+
+        A thread of the pool calls it every ``reap_interval`` if the pool has
+        an ``idle_ttl`` or a ``max_age``. It does not block.
+
+        :returns: how many were closed; 0 if another run is under way
+        """
+        if os.getpid() != self._pid:
+            return 0
+        return self._reaper.reap()
+
     def close(self, deadline: clocks.Deadline) -> list[leases.AbandonedLease]:
         """Lend nothing more, and wait until everything has come back.
 
@@ -270,6 +290,7 @@ class SocketPool(Generic[PeerT, SocketT]):
         if found is not states.PoolState.CLOSED:
             left = min(deadline.left(), threading.TIMEOUT_MAX)
             self._closer.drained.wait(left)
+        self._thread.stop(min(deadline.left(), threading.TIMEOUT_MAX))
         return self._end_closing(owner)
 
     def _end_closing(

@@ -16,7 +16,7 @@ class EntryState(enum.IntEnum):
     NEW = 0
     #: Its socket is open and belongs to nobody.
     IDLE = 1
-    #: Set aside, for a waiter that has not woken up yet.
+    #: Set aside, for a waiter that has not woken up yet or for the reaper.
     RESERVED = 2
     #: Its socket belongs to a borrower.
     IN_USE = 3
@@ -48,6 +48,8 @@ class EvictReason(enum.Enum):
     UNHEALTHY = 'unhealthy'
     #: Its slot was needed for another peer.
     SURPLUS = 'surplus'
+    #: Nobody had used it for the idle TTL of the pool.
+    IDLE = 'idle'
     #: It was older than a socket of its pool may be.
     AGE = 'age'
     #: The pool was closed.
@@ -60,7 +62,7 @@ _E = EntryState
 TRANSITIONS: Mapping[EntryState, frozenset[EntryState]] = {
     _E.NEW: frozenset({_E.IN_USE, _E.RETIRING, _E.CLOSED}),
     _E.IDLE: frozenset({_E.RESERVED, _E.IN_USE, _E.RETIRING}),
-    _E.RESERVED: frozenset({_E.IN_USE, _E.RETIRING}),
+    _E.RESERVED: frozenset({_E.IDLE, _E.IN_USE, _E.RETIRING}),
     _E.IN_USE: frozenset({_E.IDLE, _E.RETIRING}),
     _E.RETIRING: frozenset({_E.CLOSED}),
     _E.CLOSED: frozenset(),

@@ -22,7 +22,8 @@ class PoolStats:
     opening: int
     #: Open sockets that nobody uses.
     idle: int
-    #: Open sockets promised to a waiter that has not woken up yet.
+    #: Open sockets promised to a waiter that has not woken up yet, and the
+    #: one that the reaper looks at.
     reserved: int
     #: Leased sockets.
     in_use: int
@@ -45,6 +46,8 @@ class PoolStats:
     handed_off_total: int
     #: Checkouts that ended with PoolTimeout, whether they waited or not.
     timeouts_total: int
+    #: Of the sockets closed, those that the reaper closed.
+    reaped_total: int
 
 
 class Totals:
@@ -57,6 +60,7 @@ class Totals:
         'closed',
         'created',
         'handed_off',
+        'reaped',
         'reused',
         'timeouts',
         'wait_seconds',
@@ -67,6 +71,7 @@ class Totals:
         """Begin at zero."""
         self.created = 0
         self.reused = 0
+        self.reaped = 0
         self.closed = dict.fromkeys(state.EvictReason, 0)
         self.waits = 0
         self.wait_seconds = 0.0

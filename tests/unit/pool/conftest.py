@@ -18,6 +18,7 @@ def make_world():
     for world in worlds:
         world.single_threaded = False
         world.check_books()
+        world.pool._thread.stop(fakes.PATIENCE)
 
 
 @pytest.fixture

@@ -84,6 +84,8 @@ class World:
         #: Called by the factory and the listener, if a test wants that.
         self.on_open = None
         self.on_event = None
+        # Tests call reap() themselves.
+        limits.setdefault('reap_interval', 1e6)
         self.pool = pool.SocketPool(
             name,
             self._open,

@@ -22,7 +22,7 @@ def test_an_event_says_what_happened_to_whom(world):
 @pytest.mark.spec('PL-14')
 @pytest.mark.parametrize('reason', list(Reason))
 def test_a_socket_is_closed_once_for_one_reason(make_world, reason):
-    world = make_world(max_size=1, max_per_peer=1, max_age=100)
+    world = make_world(max_size=1, max_per_peer=1, max_age=100, idle_ttl=50)
     with world.checkout('a') as lease:
         if reason is Reason.UNFINISHED:
             lease.retire(reason)
@@ -33,6 +33,9 @@ def test_a_socket_is_closed_once_for_one_reason(make_world, reason):
         world.checkout('a').release()
     elif reason is Reason.SURPLUS:
         world.checkout('b').release()
+    elif reason is Reason.IDLE:
+        world.clock.tick(50)
+        world.pool.reap()
     elif reason is Reason.AGE:
         world.clock.tick(100)
         world.checkout('a').release()

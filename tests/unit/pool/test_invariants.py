@@ -74,6 +74,12 @@ def empty_peer(desk):
     in_use(desk.books).home.size = 0
 
 
+def examine_leased(desk):
+    entry = in_use(desk.books)
+    desk.books.examined = entry
+    desk.books.lru[entry] = None
+
+
 def miscount(desk):
     desk.books.counts[state.EntryState.IDLE] += 1
 
@@ -117,6 +123,7 @@ def wait_for_room(desk):
     ('spoil', 'text'),
     [
         (forget_lru, 'the idle entries are not those of the LRU order'),
+        (examine_leased, 'looks at an entry that is not RESERVED'),
         (forget_stack, 'the idle entries are not those of the peers'),
         (push_twice, 'the idle entries are not those of the peers'),
         (keep_closed, 'a CLOSED entry is in the books'),

@@ -40,6 +40,8 @@ class Play:
         self.waiting = []
         #: Entries that somebody is to open, holds, or is to close.
         self.opening, self.lent, self.closing = [], [], []
+        #: What the reaper looks at.
+        self.examined = []
 
     def is_open(self):
         return self.books.state is state.PoolState.OPEN
@@ -163,7 +165,7 @@ class Play:
         # A shared slot does not come free; the peer's place does, which is of
         # use only where there is other room.
         shares = entry.heir or entry.displaces
-        full = self.books.slots == OPTIONS.max_size and not self.books.lru
+        full = self.books.slots == OPTIONS.max_size and not self.idle()
         expected = None
         if not (shares and full):
             expected = self.expect(entry.home.peer, False)
@@ -180,6 +182,30 @@ class Play:
         if found:
             self.start(found)
         self.check_served(None)
+
+    def examine(self, choice, _):
+        idle = self.idle()
+        if idle and not self.examined:
+            entry = idle[choice % len(idle)]
+            self.books.reserve_locked(entry, threading.Thread(), self.tick())
+            self.examined.append(entry)
+
+    def give_back(self, choice, fails):
+        entry = self.examined.pop()
+        reason = self.desk.unfit_locked(entry, self.tick())
+        is_stale = entry.generation != entry.home.generation
+        assert bool(reason) == (is_stale or not self.is_open())
+        if reason or fails:
+            reason = reason or pool.EvictReason.UNHEALTHY
+            self.books.retire_locked(entry, entry.owner, reason, self.tick())
+            self.closing.append(entry)
+            return
+        expected = self.expect(entry.home.peer, True)
+        self.books.give_back_locked(entry)
+        stack = [e.idle_at for e in entry.home.idle]
+        assert stack == sorted(stack)
+        self.desk.serve_locked(self.tick())
+        self.check_served(expected)
 
     def stop_waiting(self, choice, interrupted):
         waiter = self.waiting.pop(choice % len(self.waiting))
@@ -222,6 +248,8 @@ class Play:
             'release': self.lent,
             'replace': self.lent,
             'finish': self.closing,
+            'examine': self.books.entries,
+            'give_back': self.examined,
             'stop_waiting': self.waiting,
         }[verb]:
             getattr(self, verb)(choice, flag)
@@ -236,6 +264,7 @@ VERBS = (
     + ['open'] * 6
     + ['release'] * 6
     + ['finish'] * 3
+    + ['examine', 'give_back'] * 2
     + ['replace', 'stop_waiting', 'clear', 'close']
 )
 # Flags are mostly True for checkouts and mostly False elsewhere, so that

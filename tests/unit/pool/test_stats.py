@@ -41,6 +41,7 @@ def test_every_socket_is_counted(world):
         wait_seconds_total=0.0,
         handed_off_total=0,
         timeouts_total=0,
+        reaped_total=0,
     )
     stats = world.pool.stats()
     assert (stats.in_use, stats.idle) == (0, 2)

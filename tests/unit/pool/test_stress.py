@@ -23,7 +23,12 @@ SEED = int(os.environ.get('ZMQ_DRIVER_STRESS_SEED', random.randrange(1 << 32)))
 THREADS = 16
 PEERS = 'abcdefgh'
 OPTIONS = pool.PoolOptions(
-    max_size=7, max_per_peer=3, max_waiters=THREADS - 2, max_age=0.003
+    max_size=7,
+    max_per_peer=3,
+    max_waiters=THREADS - 2,
+    max_age=0.003,
+    idle_ttl=0.0001,
+    reap_interval=0.001,
 )
 
 
@@ -97,6 +102,9 @@ class Run:
             raise AssertionError(text)
 
     def chance(self, probability):
+        if not hasattr(self._local, 'random'):
+            # The reaper's thread.
+            self.seed(THREADS + 1)
         return self._local.random.random() < probability
 
     def count_socket(self, peer, change):
@@ -136,6 +144,9 @@ class Run:
 
     def operate(self, rng):
         """Clear a peer, or use a socket, or two, maybe badly."""
+        if self.chance(0.02):
+            self.pool.reap()
+            return
         if self.chance(0.02):
             self.pool.clear(rng.choice(PEERS))
             return
@@ -197,6 +208,7 @@ def test_many_threads(run):
     assert not run.failures
     assert not any(thread.is_alive() for thread in threads)
 
+    run.pool._thread.stop(fakes.PATIENCE)
     run.seed(THREADS)
     run.pool.check_invariants()
     stats = run.pool.stats()
