@@ -5,6 +5,7 @@ import collections
 from collections.abc import Hashable
 import math
 import threading
+import traceback
 from typing import Generic
 from typing import Protocol
 from typing import TypeVar
@@ -58,6 +59,7 @@ class PoolEntry(Generic[PeerT, SocketT]):
         'owner',
         'reason',
         'socket',
+        'stack',
         'state',
     )
 
@@ -87,6 +89,8 @@ class PoolEntry(Generic[PeerT, SocketT]):
         self.born_at = now
         #: When it is too old to be lent.
         self.expires_at = math.inf
+        #: Who checked it out, if leaks are looked for; None once told.
+        self.stack: traceback.StackSummary | None = None
         #: Why it is retired, once it is.
         self.reason: state.EvictReason | None = None
         #: The RETIRING entry that lent this one its slot: its socket is to be

@@ -33,6 +33,8 @@ class EventKind(enum.Enum):
     CLEARED = 'cleared'
     #: A checkout has to wait.
     WAITING = 'waiting'
+    #: A lease has lasted for ``leak_after``.
+    LEAKED = 'leaked'
     #: The pool lends nothing more.
     POOL_CLOSING = 'pool closing'
     #: The pool waits for nothing more.

@@ -16,6 +16,7 @@ from zmq_driver.pool import entry as entries
 from zmq_driver.pool import errors
 from zmq_driver.pool import events
 from zmq_driver.pool import invariants
+from zmq_driver.pool import leaks
 from zmq_driver.pool import lease as leases
 from zmq_driver.pool import ledger
 from zmq_driver.pool import options as pool_options
@@ -91,7 +92,18 @@ class SocketPool(Generic[PeerT, SocketT]):
             options, self._lock, self._desk, self._closer, clock
         )
         self._thread = reapers.ReaperThread(f'zmq-reaper-{name}', self.reap)
-        self._is_looked_after = bool(options.idle_ttl or options.max_age)
+        self._leaks = leaks.LeakDetector(
+            name,
+            options.leak_after,
+            self._lock,
+            self._books,
+            self._announcer,
+            clock,
+        )
+        self._keeps_stacks = bool(options.leak_after)
+        self._is_looked_after = bool(
+            options.idle_ttl or options.max_age or options.leak_after
+        )
 
     # -- leases
 
@@ -131,13 +143,18 @@ class SocketPool(Generic[PeerT, SocketT]):
                 socket = entry.socket
                 socket.hand_over(owner)
                 if entry.reason is None and self._is_healthy(socket):
+                    if self._keeps_stacks:
+                        entry.stack = leaks.caller_stack()
                     if self._announcer:
                         self._announcer.tell(_CHECKED_OUT, peer)
                     return leases.SocketLease(
                         self._checkin, entry, socket, owner, False
                     )
                 entry = self._closer.replace(entry, owner)
-            return self._open(peer, entry, owner)
+            lease = self._open(peer, entry, owner)
+            if entry is not None and self._keeps_stacks:
+                entry.stack = leaks.caller_stack()
+            return lease
         except BaseException:
             self._closer.abort(entry, waiter, owner)
             raise
@@ -253,14 +270,17 @@ class SocketPool(Generic[PeerT, SocketT]):
     def reap(self) -> int:
         """Close idle sockets that are too old, unhealthy or idle too long.
 
-        A thread of the pool calls it every ``reap_interval`` if the pool has
-        an ``idle_ttl`` or a ``max_age``. It does not block.
+        Leases that last for longer than ``leak_after`` are logged. A thread
+        of the pool calls it every ``reap_interval`` if the pool has an
+        ``idle_ttl``, a ``max_age`` or a ``leak_after``. It does not block.
 
         :returns: how many were closed; 0 if another run is under way
         """
         if os.getpid() != self._pid:
             return 0
-        return self._reaper.reap()
+        closed = self._reaper.reap()
+        self._leaks.tell()
+        return closed
 
     def close(self, deadline: clocks.Deadline) -> list[leases.AbandonedLease]:
         """Lend nothing more, and wait until everything has come back.
