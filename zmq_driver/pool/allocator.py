@@ -222,6 +222,7 @@ class Allocator(Generic[PeerT, SocketT]):
         self._check_held()
         totals = self.books.totals
         totals.wait_seconds += waited
+        totals.wait_seconds_max = max(totals.wait_seconds_max, waited)
         if self.queue.remove(waiter):
             totals.timeouts += 1
             return errors.PoolTimeout

@@ -78,6 +78,7 @@ class Closer(Generic[PeerT, SocketT]):
         now = self._clock()
         with self._lock:
             self._books.holder = owner
+            self._books.totals.replaced += 1
             self._books.retire_locked(
                 entry,
                 owner,

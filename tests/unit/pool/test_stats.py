@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.pool import fakes
 from zmq_driver import pool
+from zmq_driver.pool import waiters
 
 Reason = pool.EvictReason
 
@@ -36,9 +37,11 @@ def test_every_socket_is_counted(world):
         waiting=0,
         created_total=4,
         reused_total=2,
+        replaced_total=0,
         closed_total={**dict.fromkeys(Reason, 0), Reason.UNFINISHED: 2},
         waits_total=0,
         wait_seconds_total=0.0,
+        wait_seconds_max=0.0,
         handed_off_total=0,
         timeouts_total=0,
         reaped_total=0,
@@ -63,6 +66,51 @@ def test_sockets_on_their_way_are_counted(world):
     lease.release()
     # While opened; when checked in, before and after the socket was closed.
     assert seen == [(1, 0), (0, 1), (0, 0)]
+
+
+@pytest.mark.spec('PL-41')
+def test_the_hit_ratio_is_that_of_leases(world):
+    assert world.pool.stats().hit_ratio == 0.0
+    world.checkout().release()
+    assert world.pool.stats().hit_ratio == 0.0
+    for _ in range(3):
+        world.checkout().release()
+    assert world.pool.stats().hit_ratio == 0.75
+    # One that was replaced was no hit.
+    world.sockets[0].is_healthy = False
+    world.checkout().release()
+    stats = world.pool.stats()
+    assert (stats.reused_total, stats.replaced_total) == (4, 1)
+    assert stats.hit_ratio == 0.6
+
+
+@pytest.mark.spec('PL-41')
+def test_what_the_reaper_closes_is_counted_apart(make_world):
+    world = make_world(max_age=60)
+    world.make_idle('a', 'b', 'c')
+    world.clock.tick(57)
+    with world.checkout('c'):
+        world.clock.tick(10)
+        assert world.pool.reap() == 2
+    stats = world.pool.stats()
+    assert (stats.reaped_total, stats.closed_total[Reason.AGE]) == (2, 3)
+
+
+@pytest.mark.spec('PL-41')
+def test_waits_are_measured(world, monkeypatch):
+    leases = [world.checkout('a'), world.checkout('a')]
+    assert world.pool.stats().wait_seconds_mean == 0.0
+    for seconds in 1, 5, 3:
+        monkeypatch.setattr(
+            waiters.Waiter, 'wait', lambda *_, s=seconds: world.clock.tick(s)
+        )
+        with pytest.raises(pool.PoolTimeout):
+            world.checkout('a', fakes.soon())
+    stats = world.pool.stats()
+    assert (stats.waits_total, stats.wait_seconds_total) == (3, 9)
+    assert (stats.wait_seconds_mean, stats.wait_seconds_max) == (3, 5)
+    for lease in leases:
+        lease.release()
 
 
 def test_a_snapshot_does_not_change(world):
