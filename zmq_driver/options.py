@@ -180,6 +180,42 @@ _OPTIONS = [
         'at once.',
     ),
     _seconds(
+        'pool_idle_ttl',
+        60.0,
+        0.0,
+        help='Seconds after which a socket that nobody uses is closed; 0 '
+        'keeps it for ever. A smaller value saves descriptors and '
+        'memory on both ends, a larger one saves peers that are called '
+        'seldom a new connection each time.',
+    ),
+    _seconds(
+        'pool_max_age',
+        3600.0,
+        0.0,
+        help='Seconds after which a socket is replaced however it is used, '
+        'less up to a tenth by chance; 0 keeps it for ever. A smaller '
+        'value follows changes of routes, firewalls and balancers '
+        'sooner, a larger one connects less often.',
+    ),
+    cfg.IntOpt(
+        'pool_min_idle',
+        default=0,
+        min=0,
+        help='Unused sockets to each peer that pool_idle_ttl does not close. '
+        'More save the first calls after a pause the time of a '
+        'connection, and cost two descriptors each for every peer that '
+        'was ever called and still runs.',
+    ),
+    _seconds(
+        'pool_leak_after',
+        0.0,
+        0.0,
+        help='Seconds of one use after which a socket is logged together '
+        'with the stack of the thread that uses it; 0 turns it off. '
+        'It finds threads that hang, and adds several microseconds to '
+        'each call. It should be longer than the longest call.',
+    ),
+    _seconds(
         'lookup_ttl',
         2.0,
         0.001,
@@ -237,6 +273,10 @@ class Settings:
     pool_max_size: int
     pool_max_per_peer: int
     pool_max_waiters: int
+    pool_idle_ttl: float
+    pool_max_age: float
+    pool_min_idle: int
+    pool_leak_after: float
     lookup_ttl: float
     lookup_negative_ttl: float
     lookup_stale_ttl: float
@@ -261,6 +301,10 @@ def load(conf: cfg.ConfigOpts, url: oslo_messaging.TransportURL) -> Settings:
     if settings.pool_max_per_peer > settings.pool_max_size:
         settings = dataclasses.replace(
             settings, pool_max_per_peer=settings.pool_max_size
+        )
+    if settings.pool_min_idle > settings.pool_max_per_peer:
+        settings = dataclasses.replace(
+            settings, pool_min_idle=settings.pool_max_per_peer
         )
     return settings
 

@@ -100,6 +100,10 @@ class Runtime:
                     max_size=settings.pool_max_size,
                     max_per_peer=settings.pool_max_per_peer,
                     max_waiters=settings.pool_max_waiters,
+                    idle_ttl=settings.pool_idle_ttl,
+                    max_age=settings.pool_max_age,
+                    min_idle=settings.pool_min_idle,
+                    leak_after=settings.pool_leak_after,
                 ),
             )
         )

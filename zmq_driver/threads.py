@@ -8,8 +8,8 @@ import threading
 LOG = logging.getLogger(__name__)
 
 #: Every role a thread of this package can have. Threads are named
-#: ``zmq-<role>-<driver id>``.
-ROLES = ('router', 'term')
+#: ``zmq-<role>-<driver id>``. The socket pool starts its reaper itself.
+ROLES = ('router', 'reaper', 'term')
 
 
 class ServiceThread:

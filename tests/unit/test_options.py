@@ -72,6 +72,11 @@ def test_sockets_to_one_peer_are_not_more_than_all(conf):
     assert load(conf, 'pool_max_size=100').pool_max_per_peer == 64
 
 
+def test_idle_sockets_are_not_more_than_those_to_one_peer(conf):
+    assert load(conf, 'pool_max_size=3&pool_min_idle=9').pool_min_idle == 3
+    assert load(conf, 'pool_min_idle=9').pool_min_idle == 9
+
+
 @pytest.mark.spec('LC-11')
 def test_unknown_option_is_named_with_those_that_exist(conf):
     with pytest.raises(oslo_messaging.InvalidTransportURL) as caught:
@@ -90,6 +95,8 @@ def test_unknown_option_is_named_with_those_that_exist(conf):
         'pool_max_size=many',
         'max_message_size=4294967296',
         'heartbeat_interval=0',
+        'pool_idle_ttl=-1',
+        'pool_min_idle=-1',
     ],
 )
 def test_impossible_value_is_named(conf, query):

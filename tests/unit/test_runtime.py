@@ -16,6 +16,7 @@ from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver import ipc
 from zmq_driver import options
+from zmq_driver import pool
 from zmq_driver import runtime
 from zmq_driver.server import router
 
@@ -79,6 +80,30 @@ def test_closed_runtime_takes_no_listener(make):
         one.listen_for_notifications([EVENTS], '')
     with pytest.raises(errors.DriverClosed):
         one._sleep(30)
+
+
+@pytest.mark.spec('PL-39')
+def test_pool_is_as_configured_and_has_a_reaper_until_the_end(make):
+    one = make(
+        'linger=0&pool_max_size=9&pool_max_per_peer=5&pool_max_waiters=7'
+        '&pool_idle_ttl=1.5&pool_max_age=60&pool_min_idle=2&pool_leak_after=3'
+    )
+    assert one.pool.options == pool.PoolOptions(
+        max_size=9,
+        max_per_peer=5,
+        max_waiters=7,
+        idle_ttl=1.5,
+        max_age=60.0,
+        min_idle=2,
+        leak_after=3.0,
+    )
+    one.listen(WHERE, 'one')
+    name = f'zmq-reaper-{one.member}'
+    assert name not in {thread.name for thread in threading.enumerate()}
+    one.pool.checkout(one._router.endpoint, clock.Deadline(5)).release()
+    assert name in {thread.name for thread in threading.enumerate()}
+    one.close(clock.Deadline(5))
+    assert name not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.mark.spec('LC-05')
