@@ -20,6 +20,15 @@ def soon():
     return clock.Deadline(2 * PATIENCE)
 
 
+def describe(event):
+    """Return an event as short as can be read."""
+    return (
+        event.kind.value
+        + (f' {event.peer}' if event.peer is not None else '')
+        + (f': {event.reason.value}' if event.reason else '')
+    )
+
+
 class FakeSocket:
     """A socket that knows who may use it, and what was done to it."""
 
@@ -146,12 +155,7 @@ class World:
 
     def story(self):
         """Return all events as short as can be read."""
-        return [
-            event.kind.value
-            + (f' {event.peer}' if event.peer is not None else '')
-            + (f': {event.reason.value}' if event.reason else '')
-            for event in self.events
-        ]
+        return [describe(event) for event in self.events]
 
     def check_books(self):
         self.pool.check_invariants()

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scenarios of tests/scenarios/pool."""
+
+import pathlib
+import re
+
+import pytest
+
+from tests.scenarios import runner
+
+SCENARIOS = runner.load('pool')
+SPEC = pathlib.Path(__file__).parents[3] / 'doc/specs/pool-lifecycle.rst'
+
+
+@pytest.mark.parametrize('name', SCENARIOS)
+def test_scenario(name):
+    runner.Scenario(SCENARIOS[name]).play()
+
+
+def test_every_scenario_shows_rules_that_exist():
+    rules = set(re.findall(r'^(PL-\d\d)$', SPEC.read_text(), re.MULTILINE))
+    for name, scenario in SCENARIOS.items():
+        assert scenario['rules'], name
+        assert set(scenario['rules']) <= rules, name
+
+
+def test_every_rule_of_upkeep_has_a_scenario():
+    upkeep = SPEC.read_text().partition('\nUpkeep\n')[2]
+    upkeep = upkeep.partition('\nStates\n')[0]
+    rules = set(re.findall(r'^(PL-\d\d)$', upkeep, re.MULTILINE))
+    shown = {rule for s in SCENARIOS.values() for rule in s['rules']}
+    # Of threads and errors, which are no operations of a borrower.
+    assert rules - shown == {'PL-37', 'PL-39'}
+
+
+FAILING = {
+    'rules': ['PL-02'],
+    'about': 'It is wrong.',
+    'pool': {'max_size': 1, 'max_per_peer': 1},
+    'steps': [
+        {'on': 't1', 'do': 'checkout', 'peer': 'a', 'as': 'x'},
+        {'on': 't1', 'do': 'release', 'lease': 'x'},
+    ],
+    'events': ['t1: opened a', 't1: checked out a', 't2: checked in a'],
+}
+
+
+@pytest.mark.parametrize(
+    ('change', 'text'),
+    [
+        ({}, "'t1: checked in a' was told, not 't2: checked in a'"),
+        ({'events': []}, '3 events, not 0'),
+        (
+            {'events': [*FAILING['events'][:2], 't1: checked in a']}
+            | {'stats': {'idle': 7}},
+            'idle is 1, not 7',
+        ),
+        (
+            {
+                'steps': [
+                    FAILING['steps'][0] | {'error': 'PoolTimeout'},
+                ]
+            },
+            'PoolTimeout was not raised',
+        ),
+        (
+            {'steps': [FAILING['steps'][0], {'on': 't2', 'do': 'close'}] * 2},
+            'PoolClosed',
+        ),
+        ({'steps': [{'on': 't', 'do': 'reap', 'closed': 3}]}, '0 sockets'),
+    ],
+)
+def test_a_failing_scenario_tells_the_whole_story(change, text):
+    with pytest.raises(runner.Mismatch) as caught:
+        runner.Scenario(FAILING | change).play()
+    assert text in str(caught.value)
+    for part in ('operations:\n  0: {', 'threads:\n  t', 'events:\n'):
+        assert part in str(caught.value)
