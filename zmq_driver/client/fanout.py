@@ -21,6 +21,8 @@ FANOUT_WINDOW = 32
 #: Seconds to wait for one connection before looking at the next one.
 CONNECT_SLICE = 0.01
 
+Lease = pool_.SocketLease[str, sockets.PeerSocket]
+
 
 class Round:
     """One attempt to send a fanout to a number of servers.
@@ -50,9 +52,7 @@ class Round:
         self, routes: Sequence[address.Route]
     ) -> tuple[address.Route, ...]:
         """Send a copy to each; return those that it did not reach."""
-        leases: list[
-            tuple[address.Route, pool_.SocketLease[str, sockets.PeerSocket]]
-        ] = []
+        leases: list[tuple[address.Route, Lease]] = []
         try:
             for route in routes:
                 if len(leases) >= FANOUT_WINDOW:
@@ -69,15 +69,17 @@ class Round:
                     leases.append((route, lease))
             self._exchange(leases)
         finally:
-            # Left over if the driver was cleaned up in between.
-            for _, lease in leases:
+            # Left over if something came in between: an interrupt, or the
+            # cleanup of the driver.
+            while leases:
+                _, lease = leases.pop()
                 lease.retire(pool_.EvictReason.UNFINISHED)
                 lease.release()
         return tuple(self._unsent)
 
     def _checkout(
         self, route: address.Route, holds_leases: bool
-    ) -> pool_.SocketLease[str, sockets.PeerSocket] | None:
+    ) -> Lease | None:
         deadline = self._deadline.within(0.0 if holds_leases else math.inf)
         try:
             return self._delivery.checkout(route, deadline)
@@ -85,38 +87,17 @@ class Round:
             LOG.debug('a fanout copy waits: %s', error)
             return None
 
-    def _exchange(
-        self,
-        leases: list[
-            tuple[address.Route, pool_.SocketLease[str, sockets.PeerSocket]]
-        ],
-    ) -> None:
+    def _exchange(self, leases: list[tuple[address.Route, Lease]]) -> None:
         """Send over all *leases*, wait for all answers, release all."""
-        try:
-            sent = self._send_all(leases)
-            for route, lease, exchange in sent:
-                self._receive(route, lease, exchange)
-        except BaseException:
-            for _, lease in leases:
-                lease.retire(pool_.EvictReason.UNFINISHED)
-            raise
-        finally:
-            for _, lease in leases:
-                lease.release()
-            leases.clear()
+        for route, lease, exchange in self._send_all(leases):
+            self._receive(route, lease, exchange)
+        while leases:
+            _, lease = leases.pop()
+            lease.release()
 
     def _send_all(
-        self,
-        leases: Sequence[
-            tuple[address.Route, pool_.SocketLease[str, sockets.PeerSocket]]
-        ],
-    ) -> list[
-        tuple[
-            address.Route,
-            pool_.SocketLease[str, sockets.PeerSocket],
-            exchange_.Exchange,
-        ]
-    ]:
+        self, leases: Sequence[tuple[address.Route, Lease]]
+    ) -> list[tuple[address.Route, Lease, exchange_.Exchange]]:
         """Send to whom there is a connection first, to the others as it
         comes up.
         """
@@ -147,7 +128,7 @@ class Round:
     def _not_sent(
         self,
         route: address.Route,
-        lease: pool_.SocketLease[str, sockets.PeerSocket],
+        lease: Lease,
         problem: object,
     ) -> None:
         LOG.debug('a fanout copy to %s was not sent: %s', route, problem)
@@ -157,7 +138,7 @@ class Round:
     def _receive(
         self,
         route: address.Route,
-        lease: pool_.SocketLease[str, sockets.PeerSocket],
+        lease: Lease,
         exchange: exchange_.Exchange,
     ) -> None:
         try:

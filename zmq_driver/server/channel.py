@@ -113,8 +113,7 @@ class Channel:
         """Send what waits, and return the next message if any (router)."""
         with self._lock:
             self._socket.hand_over(threading.current_thread())
-            while self._outbox:
-                self._send_locked(self._outbox.popleft())
+            self._flush_locked()
             if not self._socket.readable():
                 return None
             return self._socket.receive()
@@ -124,11 +123,14 @@ class Channel:
         with self._lock:
             self._socket.hand_over(threading.current_thread())
             with contextlib.suppress(zmq.ZMQError):
-                while self._outbox:
-                    self._send_locked(self._outbox.popleft())
+                self._flush_locked()
             self._closed = True
             self._socket.close()
         self._wakeup.close()
+
+    def _flush_locked(self) -> None:
+        while self._outbox:
+            self._send_locked(self._outbox.popleft())
 
     def _send_locked(self, frames: Sequence[bytes]) -> None:
         if self._closed or not self._socket.send(frames):
