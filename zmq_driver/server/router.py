@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from typing import Any
 from typing import NamedTuple
 from typing import Protocol
@@ -28,8 +29,10 @@ from zmq_driver.server import channel as channel_
 
 LOG = logging.getLogger(__name__)
 
-#: Messages that are still answered when the router ends.
-LAST_MESSAGES = 10_000
+#: Seconds for which a router that ends goes on refusing messages, and between
+#: two looks for one: longer than a client relies on a local lookup.
+GRACE = 0.1
+GRACE_PAUSE = 0.005
 #: Seconds of rest after an error that nobody expected.
 ERROR_PAUSE = 0.1
 
@@ -213,13 +216,18 @@ class Router:
                 self._stop_requested.wait(ERROR_PAUSE)
 
     def _refuse_rest(self, channel: channel_.Channel) -> None:
-        """Answer what has come in, so that its senders go elsewhere."""
+        """Answer what still comes in, so that its senders go elsewhere.
+
+        A sender that looked us up before we left may send a little later.
+        """
+        grace = clock.Deadline(GRACE)
         with contextlib.suppress(zmq.ContextTerminated):
-            for _ in range(LAST_MESSAGES):
+            while not grace.passed():
                 frames = channel.receive()
-                if frames is None:
-                    return
-                self._receive(frames)
+                if frames is not None:
+                    self._receive(frames)
+                else:
+                    time.sleep(GRACE_PAUSE)
 
     def _is_wanted(self) -> bool:
         """Return whether somebody waits for this thread."""
