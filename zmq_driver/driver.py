@@ -19,6 +19,7 @@ from zmq_driver import clock
 from zmq_driver import errors
 from zmq_driver import ipc
 from zmq_driver import options
+from zmq_driver import report
 from zmq_driver import runtime as runtime_
 
 #: Seconds that a call may take when the caller gives no time-out; the
@@ -67,6 +68,7 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
         self._finalizer: weakref.finalize[..., ZmqDriver] | None = None
         self._closed = False
         _drivers.add(self)
+        report.add_section()
 
     def require_features(self, requeue: bool = False) -> None:
         """Accept every feature: notifications can be requeued."""

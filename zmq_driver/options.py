@@ -201,10 +201,20 @@ _OPTIONS = [
         'pool_min_idle',
         default=0,
         min=0,
-        help='Unused sockets to each peer that pool_idle_ttl does not close. '
-        'More save the first calls after a pause the time of a '
-        'connection, and cost two descriptors each for every peer that '
-        'was ever called and still runs.',
+        help='Unused sockets to each peer that are kept open, and opened '
+        'ahead where they are missing, once the peer was called and as '
+        'long as it runs. More save calls that begin together, or after '
+        'a pause, the time of a connection; each costs two descriptors, '
+        'and none is opened when pool_max_size is reached.',
+    ),
+    _seconds(
+        'pool_reap_interval',
+        5.0,
+        0.1,
+        help='Seconds between two looks for sockets to close or to open '
+        'ahead. A smaller value keeps closer to pool_idle_ttl, '
+        'pool_max_age and pool_min_idle, and notices the death of idle '
+        'peers sooner; each look costs some microseconds per socket.',
     ),
     _seconds(
         'pool_leak_after',
@@ -214,6 +224,14 @@ _OPTIONS = [
         'with the stack of the thread that uses it; 0 turns it off. '
         'It finds threads that hang, and adds several microseconds to '
         'each call. It should be longer than the longest call.',
+    ),
+    _seconds(
+        'statistics_interval',
+        60.0,
+        0.0,
+        help='Seconds between two lines in the log, at level DEBUG, with all '
+        'figures of the driver; 0 turns them off. They begin if that '
+        'level is on when the driver is first used.',
     ),
     _seconds(
         'lookup_ttl',
@@ -276,7 +294,9 @@ class Settings:
     pool_idle_ttl: float
     pool_max_age: float
     pool_min_idle: int
+    pool_reap_interval: float
     pool_leak_after: float
+    statistics_interval: float
     lookup_ttl: float
     lookup_negative_ttl: float
     lookup_stale_ttl: float

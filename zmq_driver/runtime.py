@@ -4,6 +4,7 @@
 from collections.abc import Iterable
 from collections.abc import Sequence
 import contextlib
+import functools
 import logging
 import os
 import pathlib
@@ -24,7 +25,10 @@ from zmq_driver import errors
 from zmq_driver import ipc
 from zmq_driver import options
 from zmq_driver import pool as pool_
+from zmq_driver import report
 from zmq_driver import sockets
+from zmq_driver import statistics
+from zmq_driver import threads
 from zmq_driver.client import delivery as delivery_
 from zmq_driver.client import exchange
 from zmq_driver.client import notifier as notifier_
@@ -69,6 +73,7 @@ class Runtime:
         #: Names this driver in this process, and its files.
         self.member = os.urandom(8).hex()
         self.counters = counters_.Counters()
+        self._number = statistics.next_number()
         self._settings = settings
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -103,6 +108,7 @@ class Runtime:
                     idle_ttl=settings.pool_idle_ttl,
                     max_age=settings.pool_max_age,
                     min_idle=settings.pool_min_idle,
+                    reap_interval=settings.pool_reap_interval,
                     leak_after=settings.pool_leak_after,
                 ),
             )
@@ -122,6 +128,7 @@ class Runtime:
             delivery, routing, ids, self.counters, allowed_remote_exmods
         )
         self.notifier = notifier_.Notifier(delivery, routing, ids)
+        self._show_statistics()
 
     def listen(
         self, where: address.Address, server: str
@@ -172,6 +179,7 @@ class Runtime:
         sent; and the sockets go last.
         """
         self._closing.set()
+        statistics.withdraw(self)
         with self._lock:
             listeners = list(self._listeners)
             router = self._router
@@ -199,6 +207,35 @@ class Runtime:
     def forget(self) -> None:
         """Let go of this in a forked child, without touching a socket."""
         self.matchmaker.forget()
+
+    def stats(self) -> statistics.DriverStats:
+        """Return the figures of this moment.
+
+        :raises PoolClosed: this was inherited by a forked process
+        """
+        return statistics.DriverStats(
+            number=self._number,
+            member=self.member,
+            pool=self.pool.stats(),
+            counters=self.counters.snapshot(),
+        )
+
+    def _show_statistics(self) -> None:
+        """Let the figures be seen, in the log too if it tells so much."""
+        statistics.publish(self)
+        report.add_section()
+        interval = self._settings.statistics_interval
+        if interval and statistics.LOG.isEnabledFor(logging.DEBUG):
+            threads.ServiceThread(
+                'statistics',
+                self.member,
+                functools.partial(
+                    statistics.log_now_and_then,
+                    self,
+                    self._closing,
+                    interval,
+                ),
+            ).start()
 
     def _make_matchmaker(
         self, name: str, virtual_host: str

@@ -18,6 +18,7 @@ A scenario is a JSON object:
         {"on": "t1", "do": "retire", "lease": "x", "reason": "unfinished"}
         {"on": "t1", "do": "clear", "peer": "a"}
         {"on": "t1", "do": "reap", "closed": 1}
+        {"on": "t1", "do": "warm", "peer": "a", "opened": 1}
         {"on": "t1", "do": "close"}
 
     A checkout with ``"waits": true`` has begun to wait when the next step
@@ -29,6 +30,8 @@ A scenario is a JSON object:
         {"do": "turn back", "seconds": 60}
         {"do": "chance", "value": 1.0}
         {"do": "sicken", "socket": 0}
+        {"do": "break factory"}
+        {"do": "mend factory"}
 ``events``
     what the pool tells, and on which thread: ``"t1: opened a"``. The events
     of a thread come in their order; between threads the pool promises none,
@@ -58,6 +61,10 @@ def load(folder):
 
 def _thread(line):
     return line.partition(':')[0]
+
+
+def _fail(peer):
+    raise OSError(f'no socket to {peer}')
 
 
 class Mismatch(AssertionError):
@@ -163,7 +170,7 @@ class Scenario:
         error = step.get('error')
         try:
             result = future.result(fakes.PATIENCE)
-        except pool.PoolError as caught:
+        except (pool.PoolError, OSError) as caught:
             if type(caught).__name__ != error:
                 raise
             return None
@@ -207,6 +214,17 @@ class Scenario:
         closed = self._run(step, self.world.pool.reap)
         if closed != step['closed']:
             raise Mismatch(f'{closed} sockets were reaped')
+
+    def _warm(self, step):
+        opened = self._run(step, self.world.pool.warm, step['peer'])
+        if opened != step.get('opened'):
+            raise Mismatch(f'{opened} sockets were opened ahead')
+
+    def _break_factory(self, step):
+        self.world.on_open = _fail
+
+    def _mend_factory(self, step):
+        self.world.on_open = None
 
     def _close(self, step):
         self._run(step, self.world.pool.close, fakes.NOW)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a driver has in one process, without another one."""
 
+import logging
 import pathlib
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from oslo_config import cfg
 import oslo_messaging
 import pytest
 
+from tests.fixtures import waiting
 from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver import envelope
@@ -18,6 +20,7 @@ from zmq_driver import ipc
 from zmq_driver import options
 from zmq_driver import pool
 from zmq_driver import runtime
+from zmq_driver import statistics
 from zmq_driver.server import router
 
 WHERE = address.Address(address.Scope.RPC, 'exchange', 'topic')
@@ -154,6 +157,35 @@ def test_notification_that_nobody_takes_back_is_logged(make, caplog):
     one._forward(router.Delivery(b'id', header, b'body', {}, {}))
     assert 'is lost' in caplog.text
     assert 'exchange/topic.info' in caplog.text
+
+
+@pytest.mark.spec('ST-03')
+def test_figures_are_seen_until_the_end(make):
+    one, two = make(), make()
+    members = [stats.member for stats in statistics.snapshots()]
+    assert members[-2:] == [one.member, two.member]
+    one.close(clock.Deadline(5))
+    members = [stats.member for stats in statistics.snapshots()]
+    assert one.member not in members
+    assert two.member in members
+
+
+@pytest.mark.spec('ST-04')
+def test_figures_are_logged_if_the_log_tells_so_much(make, caplog):
+    def threads(one):
+        name = f'zmq-statistics-{one.member}'
+        return [t for t in threading.enumerate() if t.name == name]
+
+    assert not threads(make('statistics_interval=0.001'))
+    caplog.set_level(logging.DEBUG, 'zmq_driver.statistics')
+    assert not threads(make('statistics_interval=0'))
+    one = make('statistics_interval=0.001')
+    [thread] = threads(one)
+    waiting.until(lambda: caplog.records, 'a line')
+    assert one.member in caplog.messages[0]
+    one.close(clock.Deadline(5))
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_directory_that_cannot_be_used_opens_nothing(make, directory):

@@ -69,7 +69,7 @@ class Exchange:
         :raises errors.PeerNotReady: there is none; nothing was sent
         """
         if self._lease.fresh and not self._socket.wait_connected(timeout):
-            self._counters.add('requests_not_sent')
+            self._note_lost('requests_not_sent')
             raise errors.PeerNotReady(
                 f'no connection to {self._lease.peer} within {timeout:.3f} s'
             )
@@ -82,7 +82,7 @@ class Exchange:
         try:
             self._socket.send(frames)
         except errors.PeerNotReady:
-            self._counters.add('requests_not_sent')
+            self._note_lost('requests_not_sent')
             raise
         self._counters.add('requests_sent')
 
@@ -133,12 +133,17 @@ class Exchange:
         # The answer may have come right before the end.
         frames = socket.receive(0.0)
         if frames is None:
-            self._counters.add('peers_lost')
+            self._note_lost('peers_lost')
             raise errors.PeerLost(
                 f'the server at {self._lease.peer} went away while it had '
                 f'message {self._message_id.hex()}; it may have run'
             )
         return frames
+
+    def _note_lost(self, counter: str) -> None:
+        """Take note that the socket has no connection."""
+        self._counters.add(counter)
+        self._lease.retire(pool_.EvictReason.UNHEALTHY)
 
     def _decode(self, frames: list[bytes]) -> envelope.Message | None:
         try:

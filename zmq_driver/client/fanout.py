@@ -132,7 +132,7 @@ class Round:
         problem: object,
     ) -> None:
         LOG.debug('a fanout copy to %s was not sent: %s', route, problem)
-        lease.retire(pool_.EvictReason.UNFINISHED)
+        lease.retire(pool_.EvictReason.UNHEALTHY)
         self._unsent.append(route)
 
     def _receive(

@@ -19,9 +19,11 @@ from zmq_driver.pool.options import PoolOptions
 from zmq_driver.pool.socket_pool import SocketPool
 from zmq_driver.pool.state import EvictReason
 from zmq_driver.pool.state import PoolState
+from zmq_driver.pool.stats import FIGURES
 from zmq_driver.pool.stats import PoolStats
 
 __all__ = [
+    'FIGURES',
     'AbandonedLease',
     'EventKind',
     'EvictReason',

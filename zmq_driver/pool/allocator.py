@@ -117,15 +117,69 @@ class Allocator(Generic[PeerT, SocketT]):
         :returns: whether it is IN_USE now; otherwise it is to be closed
         """
         self._check_held()
-        self.books.totals.created += 1
-        entry.born_at = now
-        entry.expires_at = now + max_age
+        self.books.note_opened_locked(entry, now, max_age)
         if self.books.state is _OPEN:
             self.books.move_locked(entry, _IN_USE)
             return True
         reason = states.EvictReason.POOL_CLOSED
         self.books.retire_locked(entry, entry.owner, reason, now)
         return False
+
+    # -- warm-up
+
+    def cool_peers_locked(self) -> list[PeerT]:
+        """Return the peers with fewer idle sockets than ``min_idle``."""
+        self._check_held()
+        least = self._options.min_idle
+        return [
+            home.peer
+            for home in self.books.peers.values()
+            if len(home.idle) < least
+        ]
+
+    def claim_ahead_locked(
+        self, peer: PeerT, owner: threading.Thread, now: float
+    ) -> Entry[PeerT, SocketT] | None:
+        """Give *owner* a NEW entry, if *peer* lacks an idle socket.
+
+        It is in nobody's way: it takes a free slot or none.
+        """
+        self._check_held()
+        books = self.books
+        if books.state is not _OPEN or books.slots >= self._options.max_size:
+            return None
+        home = books.peers.get(peer)
+        idle, size = (len(home.idle), home.size) if home else (0, 0)
+        if idle >= self._options.min_idle or size >= (
+            self._options.max_per_peer
+        ):
+            return None
+        return self._add_locked(peer, owner, now)
+
+    def opened_ahead_locked(
+        self,
+        entry: Entry[PeerT, SocketT],
+        now: float,
+        max_age: float = math.inf,
+    ) -> bool:
+        """Take note that a socket is open that nobody has asked for.
+
+        :param max_age: seconds after which it is too old to be lent
+        :returns: whether it is IDLE or a waiter's now; otherwise it is to be
+            closed
+        """
+        self._check_held()
+        self.books.note_opened_locked(entry, now, max_age)
+        self.books.totals.warmed += 1
+        reason = self.unfit_locked(entry, now)
+        if reason is not None:
+            self.books.retire_locked(entry, entry.owner, reason, now)
+            return False
+        self.books.put_behind_locked(entry, now)
+        self.serve_locked(now)
+        return True
+
+    # -- release
 
     def checkin_locked(
         self,
@@ -144,6 +198,7 @@ class Allocator(Generic[PeerT, SocketT]):
             self.books.retire_locked(entry, entry.owner, reason, now)
             return True
         self.books.put_locked(entry, now)
+        self.books.totals.recycled += 1
         if self.queue:
             self.serve_locked(now)
         return False
@@ -174,6 +229,7 @@ class Allocator(Generic[PeerT, SocketT]):
             self.books.totals.timeouts += 1
             return errors.PoolTimeout
         if len(self.queue) >= self._options.max_waiters:
+            self.books.totals.refused += 1
             return errors.TooManyWaiters
         waiter: waiters.Waiter[PeerT, SocketT] = waiters.Waiter(peer, owner)
         self.queue.add(waiter)
@@ -328,7 +384,7 @@ class Allocator(Generic[PeerT, SocketT]):
             doomed.append(entry.displaces)
         if entry.socket is not None:
             if entry.state is states.EntryState.NEW:
-                self.books.totals.created += 1
+                self.books.note_opened_locked(entry, now)
             if entry.state is not states.EntryState.RETIRING:
                 self.books.retire_locked(
                     entry, owner, states.EvictReason.UNFINISHED, now

@@ -66,7 +66,8 @@ class SocketLease(Generic[PeerT, SocketT]):
         self._socket = socket
         self._owner = owner
         self._reason: state.EvictReason | None = None
-        #: Whether the socket was opened for this lease, never used before.
+        #: Whether the socket was opened for this lease: its connection may
+        #: not stand yet.
         self.fresh = fresh
 
     @property

@@ -2,6 +2,7 @@
 """The pool's books: where every entry is, and the steps it can take."""
 
 import collections
+import math
 import threading
 from typing import Generic
 
@@ -21,6 +22,12 @@ _RETIRING = states.EntryState.RETIRING
 _CLOSED = states.EntryState.CLOSED
 _TRANSITIONS = states.TRANSITIONS
 
+#: Why a socket is closed whose connection was lost.
+_LOST = (states.EvictReason.UNHEALTHY, states.EvictReason.STALE)
+#: Peers that are remembered to have been lost; those lost first are forgotten
+#: first, for many never come back.
+MOST_LOST = 10_000
+
 
 class Ledger(Generic[PeerT, SocketT]):
     """What the lock of a pool protects, but for the wait queue.
@@ -34,6 +41,7 @@ class Ledger(Generic[PeerT, SocketT]):
 
     __slots__ = (
         '_lock',
+        '_lost',
         'counts',
         'entries',
         'examined',
@@ -63,6 +71,10 @@ class Ledger(Generic[PeerT, SocketT]):
         self.examined: Entry[PeerT, SocketT] | None = None
         #: The idle ones and that one, the least recently used first.
         self.lru: collections.OrderedDict[Entry[PeerT, SocketT], None] = (
+            collections.OrderedDict()
+        )
+        #: Peers to which a connection was lost and none was opened since.
+        self._lost: collections.OrderedDict[PeerT, None] = (
             collections.OrderedDict()
         )
         #: How many entries are in each state.
@@ -114,6 +126,42 @@ class Ledger(Generic[PeerT, SocketT]):
         self.entries.add(entry)
         self.counts[_NEW] += 1
         return entry
+
+    def note_opened_locked(
+        self,
+        entry: Entry[PeerT, SocketT],
+        now: float,
+        max_age: float = math.inf,
+    ) -> None:
+        """Take note that the socket of a NEW *entry* is open.
+
+        :param max_age: seconds after which it is too old to be lent
+        """
+        self.check_held()
+        self.totals.created += 1
+        entry.born_at = now
+        entry.expires_at = now + max_age
+        if entry.home.peer in self._lost:
+            del self._lost[entry.home.peer]
+            self.totals.reconnects += 1
+
+    def put_behind_locked(
+        self, entry: Entry[PeerT, SocketT], now: float
+    ) -> None:
+        """Make *entry* IDLE, as if it had been used least recently.
+
+        Its connection may not stand yet: others are better.
+        """
+        self.move_locked(entry, _IDLE)
+        entry.owner = None
+        idle = entry.home.idle
+        entry.idle_at = now
+        if idle:
+            # The smallest step that keeps the order one of time.
+            entry.idle_at = math.nextafter(idle[0].idle_at, -math.inf)
+        idle.appendleft(entry)
+        self.lru[entry] = None
+        self.lru.move_to_end(entry, last=False)
 
     def put_locked(self, entry: Entry[PeerT, SocketT], now: float) -> None:
         """Make *entry* IDLE."""
@@ -206,7 +254,15 @@ class Ledger(Generic[PeerT, SocketT]):
             del self.peers[home.peer]
         if entry.reason is not None:
             self.totals.closed[entry.reason] += 1
+            if entry.reason in _LOST:
+                self._note_lost_locked(home.peer)
         self._free_slot_locked(entry)
+
+    def _note_lost_locked(self, peer: PeerT) -> None:
+        self.check_held()
+        self._lost[peer] = None
+        if len(self._lost) > MOST_LOST:
+            self._lost.popitem(last=False)
 
     def _free_slot_locked(self, entry: Entry[PeerT, SocketT]) -> None:
         self.check_held()
@@ -241,13 +297,17 @@ class Ledger(Generic[PeerT, SocketT]):
             retiring=counts[states.EntryState.RETIRING],
             waiting=waiting,
             created_total=totals.created,
+            warmed_total=totals.warmed,
+            reconnects_total=totals.reconnects,
+            recycled_total=totals.recycled,
             reused_total=totals.reused,
             replaced_total=totals.replaced,
             closed_total=dict(totals.closed),
+            reaped_total=totals.reaped,
             waits_total=totals.waits,
             wait_seconds_total=totals.wait_seconds,
             wait_seconds_max=totals.wait_seconds_max,
             handed_off_total=totals.handed_off,
             timeouts_total=totals.timeouts,
-            reaped_total=totals.reaped,
+            refused_total=totals.refused,
         )

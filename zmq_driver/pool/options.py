@@ -35,7 +35,8 @@ class PoolOptions:
     #: Between two runs of the reaper, which closes what is idle for too long
     #: or too old. More than 0.
     reap_interval: float = 5.0
-    #: Idle sockets to one peer that ``idle_ttl`` does not close. From 0 to
+    #: Idle sockets that each peer has as soon as it has any: ``idle_ttl``
+    #: does not close them, and what is missing is opened ahead. From 0 to
     #: ``max_per_peer``.
     min_idle: int = 0
     #: For how long a socket may be lent until the log tells of it. 0: as long
@@ -63,6 +64,13 @@ class PoolOptions:
             )
         self._check_order('max_per_peer', 'max_size')
         self._check_order('min_idle', 'max_per_peer')
+
+    @property
+    def needs_upkeep(self) -> bool:
+        """Whether there is something for the reaper's thread to do."""
+        return bool(
+            self.idle_ttl or self.max_age or self.min_idle or self.leak_after
+        )
 
     def _check_order(self, less: str, more: str) -> None:
         if getattr(self, less) > getattr(self, more):

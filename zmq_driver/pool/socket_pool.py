@@ -3,7 +3,6 @@
 
 from collections.abc import Callable
 import logging
-import math
 import os
 import random
 import threading
@@ -19,6 +18,7 @@ from zmq_driver.pool import invariants
 from zmq_driver.pool import leaks
 from zmq_driver.pool import lease as leases
 from zmq_driver.pool import ledger
+from zmq_driver.pool import opener as openers
 from zmq_driver.pool import options as pool_options
 from zmq_driver.pool import reaper as reapers
 from zmq_driver.pool import state as states
@@ -34,10 +34,6 @@ LOG = logging.getLogger(__name__)
 # Looking a member up in its class costs more than a global name.
 _CHECKED_OUT = events.EventKind.CHECKED_OUT
 _CHECKED_IN = events.EventKind.CHECKED_IN
-
-#: The part of the maximum age that chance takes off, at most: sockets that
-#: were opened together are not all opened again together.
-AGE_JITTER = 0.1
 
 
 class SocketPool(Generic[PeerT, SocketT]):
@@ -76,9 +72,7 @@ class SocketPool(Generic[PeerT, SocketT]):
         """
         self.name = name
         self.options = options
-        self._factory = factory
         self._clock = clock
-        self._jitter = jitter
         self._announcer = events.Announcer(name, on_event)
         self._pid = os.getpid()
         # Protects the books and the wait queue.
@@ -87,6 +81,17 @@ class SocketPool(Generic[PeerT, SocketT]):
         self._desk = allocator.Allocator(options, self._books)
         self._closer = closer.Closer(
             self._lock, self._desk, self._announcer, clock
+        )
+        self._opener = openers.Opener(
+            name,
+            factory,
+            options,
+            self._lock,
+            self._desk,
+            self._closer,
+            self._announcer,
+            clock,
+            jitter,
         )
         self._reaper = reapers.Reaper(
             options, self._lock, self._desk, self._closer, clock
@@ -101,9 +106,6 @@ class SocketPool(Generic[PeerT, SocketT]):
             clock,
         )
         self._keeps_stacks = bool(options.leak_after)
-        self._is_looked_after = bool(
-            options.idle_ttl or options.max_age or options.leak_after
-        )
 
     # -- leases
 
@@ -187,31 +189,16 @@ class SocketPool(Generic[PeerT, SocketT]):
         owner: threading.Thread,
     ) -> leases.SocketLease[PeerT, SocketT]:
         """Open the socket of a NEW entry, and lend it."""
-        if entry is None:
-            raise self._refusal(errors.PoolClosed, peer, 0.0)
-        if entry.displaces is not None:
-            self._closer.finish([entry.displaces], owner)
-        if self._is_looked_after:
-            self._thread.start(self.options.reap_interval)
-        entry.socket = socket = self._factory(peer)
-        socket.hand_over(owner)
-        max_age = self._draw_age()
-        now = self._clock()
-        with self._lock:
-            self._books.holder = owner
-            lent = self._desk.opened_locked(entry, now, max_age)
-        self._announcer.tell(events.EventKind.OPENED, peer)
-        if not lent:
+        socket = None
+        if entry is not None:
+            if self.options.needs_upkeep:
+                self._thread.start(self.options.reap_interval)
+            socket = self._opener.open(entry, owner)
+        if entry is None or socket is None:
             # The caller closes what a failed checkout leaves behind.
             raise self._refusal(errors.PoolClosed, peer, 0.0)
         self._announcer.tell(_CHECKED_OUT, peer)
         return leases.SocketLease(self._checkin, entry, socket, owner, True)
-
-    def _draw_age(self) -> float:
-        """Return the age that one socket may reach, in seconds."""
-        if not self.options.max_age:
-            return math.inf
-        return self.options.max_age * (1.0 - AGE_JITTER * self._jitter())
 
     def _is_healthy(self, socket: SocketT) -> bool:
         try:
@@ -247,7 +234,22 @@ class SocketPool(Generic[PeerT, SocketT]):
             self._closer.abort(entry, None, owner)
             raise
 
-    # -- the end of sockets
+    # -- before and after leases
+
+    def warm(self, peer: PeerT) -> int:
+        """Open sockets to *peer* until ``min_idle`` are idle.
+
+        It does not wait, nor take a slot from anybody. The thread of the
+        pool does the same, once per ``reap_interval``, for each peer that
+        has a socket. What the factory raises passes through.
+
+        :returns: how many were opened; fewer than are missing if there is no
+            room, 0 if another thread warms the pool up
+        """
+        if os.getpid() != self._pid or not self.options.min_idle:
+            return 0
+        self._thread.start(self.options.reap_interval)
+        return self._opener.warm(peer)
 
     def clear(self, peer: PeerT) -> None:
         """Let no socket to *peer* be lent again that is open now.
@@ -270,15 +272,18 @@ class SocketPool(Generic[PeerT, SocketT]):
     def reap(self) -> int:
         """Close idle sockets that are too old, unhealthy or idle too long.
 
-        Leases that last for longer than ``leak_after`` are logged. A thread
-        of the pool calls it every ``reap_interval`` if the pool has an
-        ``idle_ttl``, a ``max_age`` or a ``leak_after``. It does not block.
+        Peers are given the ``min_idle`` sockets that they lack, and leases
+        that last for longer than ``leak_after`` are logged. A thread of the
+        pool calls it every ``reap_interval`` if any of these options asks
+        for it. It does not block.
 
         :returns: how many were closed; 0 if another run is under way
         """
         if os.getpid() != self._pid:
             return 0
         closed = self._reaper.reap()
+        if self.options.min_idle:
+            self._opener.warm_all()
         self._leaks.tell()
         return closed
 

@@ -60,7 +60,7 @@ _E = EntryState
 
 #: What an entry's state may be followed by.
 TRANSITIONS: Mapping[EntryState, frozenset[EntryState]] = {
-    _E.NEW: frozenset({_E.IN_USE, _E.RETIRING, _E.CLOSED}),
+    _E.NEW: frozenset({_E.IN_USE, _E.IDLE, _E.RETIRING, _E.CLOSED}),
     _E.IDLE: frozenset({_E.RESERVED, _E.IN_USE, _E.RETIRING}),
     _E.RESERVED: frozenset({_E.IDLE, _E.IN_USE, _E.RETIRING}),
     _E.IN_USE: frozenset({_E.IDLE, _E.RETIRING}),

@@ -106,6 +106,20 @@ def test_lost_request_is_not_sent_again(world):
         deliver(world)
     assert sum(len(peer.got) for peer in peers) == 1
     assert world.invalidated == [fakes.WHERE]
+    assert world.pool.stats().closed_total[pool.EvictReason.UNHEALTHY] == 1
+
+
+@pytest.mark.spec('PL-46')
+def test_connection_that_was_lost_is_counted_when_it_is_made_again(world):
+    peer = world.add('a')
+    peer.die()
+    later = 1.5 * fakes.CONNECT_TIMEOUT
+    world.after(later, lambda: setattr(peer, 'stands', True))
+    world.after(later, lambda: setattr(peer, 'connects', True))
+    deliver(world)
+    stats = world.pool.stats()
+    assert stats.reconnects_total == stats.created_total - 1 >= 1
+    assert stats.closed_total[pool.EvictReason.UNHEALTHY] >= 1
 
 
 @pytest.mark.spec('DL-02')

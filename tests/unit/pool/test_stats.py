@@ -36,6 +36,9 @@ def test_every_socket_is_counted(world):
         retiring=0,
         waiting=0,
         created_total=4,
+        warmed_total=0,
+        reconnects_total=0,
+        recycled_total=2,
         reused_total=2,
         replaced_total=0,
         closed_total={**dict.fromkeys(Reason, 0), Reason.UNFINISHED: 2},
@@ -45,6 +48,7 @@ def test_every_socket_is_counted(world):
         handed_off_total=0,
         timeouts_total=0,
         reaped_total=0,
+        refused_total=0,
     )
     stats = world.pool.stats()
     assert (stats.in_use, stats.idle) == (0, 2)
