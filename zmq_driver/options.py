@@ -10,6 +10,8 @@ from oslo_config import cfg
 from oslo_config import types
 import oslo_messaging
 
+from zmq_driver import tcp_options
+
 GROUP = 'oslo_messaging_zmq'
 
 #: The most that a time may be: libzmq counts milliseconds in 31 bits.
@@ -255,6 +257,7 @@ _OPTIONS = [
         help='Seconds for which an old answer is used while the matchmaker '
         'cannot be asked.',
     ),
+    *tcp_options.OPTIONS,
 ]
 
 
@@ -300,6 +303,10 @@ class Settings:
     lookup_ttl: float
     lookup_negative_ttl: float
     lookup_stale_ttl: float
+    tcp_keepalive: bool
+    tcp_keepalive_idle: int
+    tcp_keepalive_count: int
+    tcp_keepalive_interval: int
 
 
 def load(conf: cfg.ConfigOpts, url: oslo_messaging.TransportURL) -> Settings:

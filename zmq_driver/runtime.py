@@ -96,6 +96,12 @@ class Runtime:
             connect_timeout=settings.connect_timeout,
             linger=settings.linger,
             max_message_size=settings.max_message_size,
+            keepalive=sockets.Keepalive(
+                on=settings.tcp_keepalive,
+                idle=settings.tcp_keepalive_idle,
+                count=settings.tcp_keepalive_count,
+                interval=settings.tcp_keepalive_interval,
+            ),
         )
         self.pool: pool_.SocketPool[str, sockets.PeerSocket] = (
             pool_.SocketPool(

@@ -32,6 +32,24 @@ _RCVTIMEO = int(zmq.RCVTIMEO)
 
 
 @dataclasses.dataclass(frozen=True)
+class Keepalive:
+    """How the kernel probes TCP connections, if it does.
+
+    What is 0 or less is left as the system is configured.
+
+    Thread: any (immutable).
+    """
+
+    on: bool = False
+    #: Seconds without traffic before the first probe.
+    idle: int = 0
+    #: Probes without an answer that end the connection.
+    count: int = 0
+    #: Seconds between two probes.
+    interval: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class SocketOptions:
     """How sockets are configured; all times in seconds.
 
@@ -43,6 +61,7 @@ class SocketOptions:
     connect_timeout: float
     linger: float
     max_message_size: int
+    keepalive: Keepalive = Keepalive()
 
 
 def _milliseconds(seconds: float) -> int:
@@ -57,6 +76,22 @@ def _configure(socket: 'zmq.Socket[bytes]', options: SocketOptions) -> None:
     # A frame is a header or a body; the header is small.
     socket.set(zmq.MAXMSGSIZE, options.max_message_size)
     socket.set(zmq.IPV6, 1)
+    _configure_keepalive(socket, options.keepalive)
+
+
+def _configure_keepalive(
+    socket: 'zmq.Socket[bytes]', keepalive: Keepalive
+) -> None:
+    if not keepalive.on:
+        return
+    socket.set(zmq.TCP_KEEPALIVE, 1)
+    for option, value in (
+        (zmq.TCP_KEEPALIVE_IDLE, keepalive.idle),
+        (zmq.TCP_KEEPALIVE_CNT, keepalive.count),
+        (zmq.TCP_KEEPALIVE_INTVL, keepalive.interval),
+    ):
+        if value > 0:
+            socket.set(option, value)
 
 
 def _events(socket: 'zmq.Socket[bytes]') -> int:

@@ -67,6 +67,26 @@ def test_old_names_work_in_the_default_group(tmp_path, name, text, value):
     assert getattr(load(conf), name) == value
 
 
+@pytest.mark.spec('LC-10')
+@pytest.mark.parametrize(
+    ('name', 'old', 'text', 'value'),
+    [
+        ('tcp_keepalive', 'zmq_tcp_keepalive', '-1', False),
+        ('tcp_keepalive', 'zmq_tcp_keepalive', '0', False),
+        ('tcp_keepalive', 'zmq_tcp_keepalive', '1', True),
+        ('tcp_keepalive_idle', 'zmq_tcp_keepalive_idle', '-1', -1),
+        ('tcp_keepalive_count', 'zmq_tcp_keepalive_cnt', '5', 5),
+        ('tcp_keepalive_interval', 'zmq_tcp_keepalive_intvl', '7', 7),
+    ],
+)
+def test_keepalive_has_its_old_names(tmp_path, name, old, text, value):
+    path = tmp_path / 'service.conf'
+    path.write_text(f'[oslo_messaging_zmq]\n{old} = {text}\n')
+    conf = cfg.ConfigOpts()
+    conf(['--config-file', str(path)], project='zmq-driver-tests')
+    assert getattr(load(conf), name) == value
+
+
 def test_sockets_to_one_peer_are_not_more_than_all(conf):
     assert load(conf, 'pool_max_size=3').pool_max_per_peer == 3
     assert load(conf, 'pool_max_size=100').pool_max_per_peer == 64
@@ -97,6 +117,10 @@ def test_unknown_option_is_named_with_those_that_exist(conf):
         'heartbeat_interval=0',
         'pool_idle_ttl=-1',
         'pool_min_idle=-1',
+        'tcp_keepalive=2',
+        'tcp_keepalive_idle=32768',
+        'tcp_keepalive_count=128',
+        'tcp_keepalive_interval=-2',
     ],
 )
 def test_impossible_value_is_named(conf, query):

@@ -20,6 +20,7 @@ from zmq_driver import ipc
 from zmq_driver import options
 from zmq_driver import pool
 from zmq_driver import runtime
+from zmq_driver import sockets
 from zmq_driver import statistics
 from zmq_driver.server import router
 
@@ -107,6 +108,16 @@ def test_pool_is_as_configured_and_has_a_reaper_until_the_end(make):
     assert name in {thread.name for thread in threading.enumerate()}
     one.close(clock.Deadline(5))
     assert name not in {thread.name for thread in threading.enumerate()}
+
+
+def test_sockets_are_as_configured(make):
+    one = make(
+        'linger=0&tcp_keepalive=on&tcp_keepalive_idle=9'
+        '&tcp_keepalive_count=3&tcp_keepalive_interval=2'
+    )
+    assert one._socket_options.keepalive == sockets.Keepalive(
+        on=True, idle=9, count=3, interval=2
+    )
 
 
 @pytest.mark.spec('LC-05')
