@@ -12,21 +12,16 @@ import time
 
 import pytest
 
+from tests.fixtures import pool_client
 from tests.fixtures import process
 from tests.fixtures import waiting
-from zmq_driver import clock
-from zmq_driver import context
 from zmq_driver import pool
-from zmq_driver import sockets
 
 FACTOR = float(os.environ.get('ZMQ_DRIVER_STRESS', '1'))
 PEERS = min(1000, int(200 * FACTOR))
 CALLS = int(4000 * FACTOR)
 THREADS = 8
 SEED = int(os.environ.get('ZMQ_DRIVER_STRESS_SEED', random.randrange(1 << 32)))
-
-#: For one call, which no call needs.
-PATIENCE = 30.0
 
 OPTIONS = pool.PoolOptions(
     max_size=128,
@@ -38,32 +33,13 @@ OPTIONS = pool.PoolOptions(
 )
 
 
-def descriptors():
-    return len(os.listdir('/proc/self/fd'))
-
-
-class Client:
-    """A pool of real sockets, and threads that call random peers with it."""
+class Client(pool_client.PoolClient):
+    """Threads that call random peers."""
 
     def __init__(self, endpoints, options):
+        super().__init__('scale', options)
         self.endpoints = endpoints
         self.most_descriptors = 0
-        self._context = context.DriverContext('scale', 1, options.max_size)
-        self._options = sockets.SocketOptions(
-            heartbeat_interval=0.5,
-            heartbeat_timeout=1.0,
-            connect_timeout=10.0,
-            linger=0.0,
-            max_message_size=4096,
-        )
-        self.pool = pool.SocketPool('scale', self._open, options)
-
-    def _open(self, endpoint):
-        return sockets.PeerSocket(self._context, endpoint, self._options)
-
-    def close(self):
-        assert self.pool.close(clock.Deadline(PATIENCE)) == []
-        assert self._context.close(clock.Deadline(PATIENCE))
 
     def run(self, number, calls):
         """Call random peers; return how many answered rightly."""
@@ -72,17 +48,9 @@ class Client:
             self.call(chance.choice(self.endpoints), b'%d %d' % (number, call))
             if call % 50 == 0:
                 self.most_descriptors = max(
-                    self.most_descriptors, descriptors()
+                    self.most_descriptors, pool_client.descriptors()
                 )
         return calls
-
-    def call(self, endpoint, text):
-        deadline = clock.Deadline(PATIENCE)
-        with self.pool.checkout(endpoint, deadline) as lease:
-            if lease.fresh:
-                assert lease.socket.wait_connected(deadline.left())
-            lease.socket.send([text])
-            assert lease.socket.receive(deadline.left()) == [text]
 
 
 @pytest.fixture
@@ -109,7 +77,7 @@ def make_client(endpoints):
 def test_many_peers_share_few_sockets(make_client):
     print(f'ZMQ_DRIVER_STRESS_SEED={SEED}')
     client = make_client(OPTIONS)
-    before = descriptors()
+    before = pool_client.descriptors()
     with futures.ThreadPoolExecutor(THREADS) as threads:
         runs = [
             threads.submit(client.run, n, CALLS // THREADS)
@@ -133,7 +101,9 @@ def test_many_peers_share_few_sockets(make_client):
     print(f'empty after {took:.2f} s, allowed are {allowed:.2f} s')
     assert took < allowed + 1.0
     client.pool.check_invariants()
-    waiting.until(lambda: descriptors() < before + 50, 'closed descriptors')
+    waiting.until(
+        lambda: pool_client.descriptors() < before + 50, 'closed descriptors'
+    )
 
 
 @pytest.mark.spec('PL-34')
