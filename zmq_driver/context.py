@@ -6,6 +6,7 @@ import logging
 import zmq
 
 from zmq_driver import clock
+from zmq_driver import resolver
 from zmq_driver import threads
 
 LOG = logging.getLogger(__name__)
@@ -28,14 +29,17 @@ class DriverContext:
         """
         self._driver_id = driver_id
         self._context = zmq.Context(io_threads)
-        # libzmq counts sockets that are still being closed as open.
-        self._context.set(zmq.MAX_SOCKETS, 2 * max_sockets + 64)
+        # libzmq counts sockets that are still being closed as open. One that
+        # connects over TCP has two more meanwhile, for its monitor.
+        self._context.set(zmq.MAX_SOCKETS, 4 * max_sockets + 64)
+        #: Finds the addresses of hosts.
+        self.resolver = resolver.Resolver(driver_id)
         self._term: threads.ServiceThread | None = None
 
     def socket(self, kind: int) -> 'zmq.Socket[bytes]':
         """Open a socket; the calling thread owns it.
 
-        :param kind: zmq.DEALER or zmq.ROUTER
+        :param kind: zmq.DEALER, zmq.ROUTER or zmq.PAIR
         :raises zmq.ZMQError: no descriptor is left (EMFILE)
         """
         return self._context.socket(kind)
@@ -48,6 +52,7 @@ class DriverContext:
 
         :returns: whether it ended before the deadline
         """
+        self.resolver.close()
         if self._term is None:
             self._term = threads.ServiceThread(
                 'term', self._driver_id, self._context.term

@@ -11,6 +11,8 @@ import socket as posix
 
 import zmq
 
+from zmq_driver import clock
+from zmq_driver import connecting
 from zmq_driver import context as context_
 from zmq_driver import errors
 from zmq_driver import ownership
@@ -122,7 +124,14 @@ class PeerSocket(ownership.Owned):
     Thread: owner only (checked).
     """
 
-    __slots__ = ('_endpoint', '_options', '_rcvtimeo_ms', '_socket')
+    __slots__ = (
+        '_connector',
+        '_context',
+        '_endpoint',
+        '_options',
+        '_rcvtimeo_ms',
+        '_socket',
+    )
 
     def __init__(
         self,
@@ -136,39 +145,86 @@ class PeerSocket(ownership.Owned):
         :raises zmq.ZMQError: no descriptor is left, or a bad endpoint
         """
         super().__init__()
+        self._context = context
         self._endpoint = endpoint
         self._options = options
-        self._socket = context.socket(zmq.DEALER)
-        try:
-            _configure(self._socket, options)
-            # Queue nothing for a peer that is not connected, so that a send
-            # either reaches the connection or reports EAGAIN.
-            self._socket.set(zmq.IMMEDIATE, 1)
-            self._socket.set(zmq.RECONNECT_IVL, -1)
-            self._socket.set(
-                zmq.CONNECT_TIMEOUT, _milliseconds(options.connect_timeout)
+        self._rcvtimeo_ms = -1
+        #: Makes the connection, if that can be followed.
+        self._connector: connecting.Connector | None = None
+        if endpoint.startswith(connecting.TCP):
+            self._connector = connecting.Connector(
+                context, endpoint, self._open
             )
-            self._rcvtimeo_ms = -1
+            self._socket = self._connector.socket
+            return
+        self._socket = self._open()
+        try:
             self._socket.connect(endpoint)
         except BaseException:
             self._socket.close(0)
             raise
 
+    def _open(self) -> 'zmq.Socket[bytes]':
+        socket = self._context.socket(zmq.DEALER)
+        try:
+            _configure(socket, self._options)
+            # Queue nothing for a peer that is not connected, so that a send
+            # either reaches the connection or reports EAGAIN.
+            socket.set(zmq.IMMEDIATE, 1)
+            socket.set(zmq.RECONNECT_IVL, -1)
+            socket.set(
+                zmq.CONNECT_TIMEOUT,
+                _milliseconds(self._options.connect_timeout),
+            )
+        except BaseException:
+            socket.close(0)
+            raise
+        return socket
+
     def wait_connected(self, timeout: float) -> bool:
         """Wait until the handshake with the peer is done.
 
-        libzmq tells nobody that a connection was refused, so the system is
-        asked first where that costs nothing.
-
         :param timeout: seconds
+        :returns: False if it is not done yet
+        :raises errors.PeerNotReady: it is known that it never will be
         """
         self.check_owner()
-        if _refused(self._endpoint):
-            return False
+        deadline = clock.Deadline(timeout)
         try:
-            return bool(self._socket.poll(_milliseconds(timeout), zmq.POLLOUT))
+            if self._connector is not None:
+                if not self._wait_for(self._connector, timeout):
+                    return False
+            elif _refused(self._endpoint):
+                raise errors.PeerNotReady(
+                    f'no connection to {self._endpoint}: nobody listens there'
+                )
+            return bool(
+                self._socket.poll(_milliseconds(deadline.left()), zmq.POLLOUT)
+            )
         except zmq.ContextTerminated:
             return False
+
+    def _wait_for(
+        self, connector: connecting.Connector, timeout: float
+    ) -> bool:
+        try:
+            done = connector.wait(timeout)
+        except errors.PeerNotReady as error:
+            raise errors.PeerNotReady(
+                f'no connection to {self._endpoint}: {error}'
+            ) from None
+        except zmq.ContextTerminated:
+            raise
+        except zmq.ZMQError as error:
+            raise errors.PeerNotReady(
+                f'cannot open a socket to {self._endpoint}: {error}'
+            ) from error
+        finally:
+            self._socket = connector.socket
+        if done:
+            self._connector = None
+            connector.close()
+        return done
 
     def connected(self) -> bool:
         """Return whether the connection stands, as far as is known now."""
@@ -226,6 +282,9 @@ class PeerSocket(ownership.Owned):
     def close(self) -> None:
         """Close the socket; what was sent lingers for ``linger`` seconds."""
         self.check_owner()
+        connector, self._connector = self._connector, None
+        if connector is not None:
+            connector.close()
         self._socket.close()
 
     def __repr__(self) -> str:
@@ -233,7 +292,10 @@ class PeerSocket(ownership.Owned):
 
 
 def _refused(endpoint: str) -> bool:
-    """Return whether nobody listens at an ipc endpoint."""
+    """Return whether nobody listens at an ipc endpoint.
+
+    libzmq tells nobody, and this costs less than a monitor.
+    """
     if not endpoint.startswith(_IPC):
         return False
     try:
@@ -279,6 +341,14 @@ class RouterSocket(ownership.Owned):
         except BaseException:
             self._socket.close(0)
             raise
+
+    def bind(self, endpoint: str) -> None:
+        """Bind to one more endpoint.
+
+        :raises zmq.ZMQError: it cannot be bound; the others stay
+        """
+        self.check_owner()
+        self._socket.bind(endpoint)
 
     def fileno(self) -> int:
         """Return ZMQ_FD: edge-triggered, see libzmq's zmq_getsockopt(3)."""

@@ -68,11 +68,17 @@ class Exchange:
         :param timeout: seconds
         :raises errors.PeerNotReady: there is none; nothing was sent
         """
-        if self._lease.fresh and not self._socket.wait_connected(timeout):
-            self._note_lost('requests_not_sent')
+        if not self._lease.fresh:
+            return
+        try:
+            if self._socket.wait_connected(timeout):
+                return
             raise errors.PeerNotReady(
                 f'no connection to {self._lease.peer} within {timeout:.3f} s'
             )
+        except errors.PeerNotReady:
+            self._note_lost('requests_not_sent')
+            raise
 
     def send(self, frames: tuple[bytes, bytes]) -> None:
         """Send the request.

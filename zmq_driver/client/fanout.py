@@ -106,15 +106,15 @@ class Round:
         while leases:
             waiting = []
             for route, lease in leases:
-                if lease.fresh and not lease.socket.wait_connected(
-                    CONNECT_SLICE
-                ):
-                    if give_up.passed():
-                        self._not_sent(route, lease, 'no connection')
-                    else:
-                        waiting.append((route, lease))
-                    continue
                 try:
+                    if lease.fresh and not lease.socket.wait_connected(
+                        CONNECT_SLICE
+                    ):
+                        if give_up.passed():
+                            self._not_sent(route, lease, 'no connection')
+                        else:
+                            waiting.append((route, lease))
+                        continue
                     exchange = self._delivery.send(
                         lease, route, self._request, self._deadline
                     )
