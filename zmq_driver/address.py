@@ -47,3 +47,5 @@ class Registration(NamedTuple):
 
     address: Address
     route: Route
+    #: The same listener for other hosts, ``tcp://host:port``; '' if none.
+    tcp_endpoint: str = ''

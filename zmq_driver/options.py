@@ -303,6 +303,10 @@ class Settings:
     lookup_ttl: float
     lookup_negative_ttl: float
     lookup_stale_ttl: float
+    rpc_zmq_bind_address: str
+    rpc_zmq_host: str | None
+    rpc_zmq_port: int
+    rpc_zmq_port_count: int
     tcp_keepalive: bool
     tcp_keepalive_idle: int
     tcp_keepalive_count: int

@@ -23,6 +23,7 @@ from zmq_driver import context as context_
 from zmq_driver import counters as counters_
 from zmq_driver import errors
 from zmq_driver import ipc
+from zmq_driver import listening
 from zmq_driver import options
 from zmq_driver import pool as pool_
 from zmq_driver import report
@@ -246,7 +247,9 @@ class Runtime:
     def _make_matchmaker(
         self, name: str, virtual_host: str
     ) -> matchmaker_cache.CachedMatchmaker:
-        backend = load_matchmaker(name)(
+        kind = load_matchmaker(name)
+        self._spans_hosts = kind.spans_hosts
+        backend = kind(
             matchmaker_base.MatchmakerSettings(
                 directory=self._directory,
                 virtual_host=virtual_host,
@@ -286,6 +289,7 @@ class Runtime:
             self._endpoint,
             self._socket_options,
             self.counters,
+            self._tcp_listening().bind if self._spans_hosts else None,
         )
         try:
             router.start(clock.Deadline(BIND_TIMEOUT))
@@ -297,6 +301,15 @@ class Runtime:
             router.stop(clock.Deadline(0.0))
             raise
         return router
+
+    def _tcp_listening(self) -> listening.TcpListening:
+        settings = self._settings
+        return listening.TcpListening(
+            settings.rpc_zmq_bind_address,
+            settings.rpc_zmq_host,
+            settings.rpc_zmq_port,
+            settings.rpc_zmq_port_count,
+        )
 
     def _keep(
         self,

@@ -29,6 +29,47 @@ class Switch(types.Boolean):
 
 
 OPTIONS = [
+    cfg.StrOpt(
+        'rpc_zmq_bind_address',
+        default='*',
+        deprecated_group='DEFAULT',
+        help='Where processes listen for other hosts, if the matchmaker spans '
+        'hosts: "*" is every address of this host, IPv4 and IPv6; or one '
+        'IPv4 or IPv6 address; or the name of a network interface such as '
+        'eth0, which stands for its first address. One address of an '
+        'internal network keeps the services unreachable from elsewhere.',
+    ),
+    cfg.StrOpt(
+        'rpc_zmq_host',
+        deprecated_group='DEFAULT',
+        sample_default='the address of rpc_zmq_bind_address, or the name of '
+        'this host',
+        help='The name or address by which other hosts reach this one. A name '
+        'must have an address on all of them; an address saves them the '
+        'look-up. Set it if rpc_zmq_bind_address is "*" and the name of '
+        'the host is not known everywhere.',
+    ),
+    cfg.IntOpt(
+        'rpc_zmq_port',
+        default=9501,
+        min=1,
+        max=65535,
+        deprecated_group='DEFAULT',
+        help='The first TCP port on which processes listen for other hosts, '
+        'if the matchmaker spans hosts. The ports from here on should '
+        'lie outside of net.ipv4.ip_local_port_range, from which the '
+        'kernel takes ports for outgoing connections.',
+    ),
+    cfg.IntOpt(
+        'rpc_zmq_port_count',
+        default=1000,
+        min=1,
+        max=65535,
+        help='How many ports from rpc_zmq_port on may be used, up to port '
+        '65535; 1: rpc_zmq_port and no other. Each process takes the '
+        'first one that is free, so as many processes of this host can '
+        'listen. A smaller range is easier to open in a firewall.',
+    ),
     cfg.Opt(
         'tcp_keepalive',
         type=Switch(),

@@ -57,6 +57,10 @@ def test_query_overrides_one_driver_only(conf):
         ('rpc_zmq_contexts', '2', 2),
         ('rpc_zmq_topic_backlog', '99', 99),
         ('rpc_cast_timeout', '17', 17.0),
+        ('rpc_zmq_bind_address', '*', '*'),
+        ('rpc_zmq_bind_address', 'eth0', 'eth0'),
+        ('rpc_zmq_host', 'controller-1', 'controller-1'),
+        ('rpc_zmq_port', '9501', 9501),
     ],
 )
 def test_old_names_work_in_the_default_group(tmp_path, name, text, value):
@@ -117,6 +121,9 @@ def test_unknown_option_is_named_with_those_that_exist(conf):
         'heartbeat_interval=0',
         'pool_idle_ttl=-1',
         'pool_min_idle=-1',
+        'rpc_zmq_port=0',
+        'rpc_zmq_port=65536',
+        'rpc_zmq_port_count=0',
         'tcp_keepalive=2',
         'tcp_keepalive_idle=32768',
         'tcp_keepalive_count=128',

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a driver has in one process, without another one."""
 
+import errno
 import logging
 import pathlib
 import shutil
+import socket as posix
 import tempfile
 import threading
 
@@ -11,6 +13,7 @@ from oslo_config import cfg
 import oslo_messaging
 import pytest
 
+from tests.fixtures import ports
 from tests.fixtures import waiting
 from zmq_driver import address
 from zmq_driver import clock
@@ -22,6 +25,7 @@ from zmq_driver import pool
 from zmq_driver import runtime
 from zmq_driver import sockets
 from zmq_driver import statistics
+from zmq_driver.matchmaker import local
 from zmq_driver.server import router
 
 WHERE = address.Address(address.Scope.RPC, 'exchange', 'topic')
@@ -71,6 +75,40 @@ def test_router_comes_with_the_first_listener_and_goes_at_the_end(
     assert (directory / f'{one.member}.ipc').exists()
     one.close(clock.Deadline(5))
     assert not routers[0].is_alive()
+    assert not list(directory.iterdir())
+
+
+@pytest.mark.spec('LI-01')
+def test_only_a_matchmaker_that_spans_hosts_makes_it_listen_on_tcp(
+    make, monkeypatch
+):
+    port = ports.free()
+    query = f'linger=0&rpc_zmq_bind_address=127.0.0.1&rpc_zmq_port={port}'
+    one = make(query)
+    one.listen(WHERE, 'one')
+    assert one._router.tcp_endpoint == ''
+    with posix.socket() as probe:
+        assert probe.connect_ex(('127.0.0.1', port)) == errno.ECONNREFUSED
+    monkeypatch.setattr(local.LocalMatchmaker, 'spans_hosts', True)
+    other = make(query)
+    other.listen(WHERE, 'two')
+    assert other._router.tcp_endpoint == f'tcp://127.0.0.1:{port}'
+    for endpoint in (other._router.endpoint, other._router.tcp_endpoint):
+        lease = other.pool.checkout(endpoint, clock.Deadline(5))
+        assert lease.socket.wait_connected(5)
+        lease.release()
+
+
+@pytest.mark.spec('LI-07')
+@pytest.mark.spec('LC-05')
+def test_listening_that_fails_leaves_nothing(make, monkeypatch, directory):
+    monkeypatch.setattr(local.LocalMatchmaker, 'spans_hosts', True)
+    one = make('linger=0&rpc_zmq_bind_address=nonsense0')
+    for _ in range(2):
+        with pytest.raises(errors.ListenFailure, match='nonsense0'):
+            one.listen(WHERE, 'one')
+    assert one._router is None
+    one.close(clock.Deadline(5))
     assert not list(directory.iterdir())
 
 

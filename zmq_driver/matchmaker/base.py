@@ -83,6 +83,10 @@ class Matchmaker(abc.ABC):
     Thread: any.
     """
 
+    #: Whether listeners on other hosts are found. Only then does a driver
+    #: listen on TCP, and registrations have a ``tcp_endpoint``.
+    spans_hosts: bool = False
+
     def __init__(self, settings: MatchmakerSettings) -> None:
         """Keep *settings*; no input or output happens yet."""
         self.settings = settings

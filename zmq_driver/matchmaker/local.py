@@ -218,7 +218,7 @@ class LocalMatchmaker(base.Matchmaker):
         return self._place(registration.address) / name
 
     def _encode(self, registration: address.Registration) -> bytes:
-        where, route = registration
+        where, route = registration.address, registration.route
         record = {
             'virtual_host': self.settings.virtual_host,
             'scope': where.scope.name,

@@ -75,7 +75,8 @@ class Subscription:
         self._names = {(where.exchange, where.topic) for where in addresses}
         route = address.Route(router.endpoint, self.incarnation, server)
         self._registrations = [
-            address.Registration(where, route) for where in addresses
+            address.Registration(where, route, router.tcp_endpoint)
+            for where in addresses
         ]
         self._lock = threading.Lock()
         self._open = False

@@ -5,6 +5,7 @@ It lives from the first listener until the driver's cleanup, longer than any
 server, because replies are still made after a server was stopped.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import contextlib
 import logging
@@ -78,12 +79,18 @@ class Router:
         endpoint: str,
         options: sockets.SocketOptions,
         counters: counters_.Counters,
+        bind_tcp: Callable[[sockets.RouterSocket], str] | None = None,
     ) -> None:
         """Describe the router; nothing is opened yet.
 
         :param endpoint: where to bind, ``ipc://`` followed by a path
+        :param bind_tcp: binds the socket for other hosts too, and returns
+            the endpoint that they connect to; None: nobody else is to come
         """
         self.endpoint = endpoint
+        #: The endpoint for other hosts once the router runs; '' if none.
+        self.tcp_endpoint = ''
+        self._bind_tcp = bind_tcp
         self._pid = os.getpid()
         self._context = context
         self._options = options
@@ -109,6 +116,8 @@ class Router:
             raise errors.ListenFailure(
                 f'{self.endpoint} was not bound in {deadline.timeout} s'
             )
+        if isinstance(self._bind_error, errors.ListenFailure):
+            raise self._bind_error
         if self._bind_error is not None:
             raise errors.ListenFailure(
                 f'cannot listen at {self.endpoint}: {self._bind_error}'
@@ -189,6 +198,8 @@ class Router:
             self._context, self.endpoint, self._options
         )
         try:
+            if self._bind_tcp is not None:
+                self.tcp_endpoint = self._bind_tcp(socket)
             return channel_.Channel(socket, self._counters)
         except BaseException:
             # No descriptor is left for the wake-up.

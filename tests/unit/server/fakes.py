@@ -38,6 +38,7 @@ class Router:
     """Keeps what was sent, and tells a story of what was done."""
 
     endpoint = 'ipc:///tmp/member.ipc'
+    tcp_endpoint = 'tcp://host:9501'
 
     def __init__(self):
         self.sent = []

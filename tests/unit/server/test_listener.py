@@ -122,6 +122,16 @@ def numbers(batch):
 # Subscriptions
 
 
+@pytest.mark.spec('LI-01')
+def test_registration_has_both_endpoints(rpc, registry, router):
+    listener = rpc()
+    listener.start(lambda incoming: None)
+    [registration] = registry.present
+    assert registration.route.endpoint == router.endpoint
+    assert registration.tcp_endpoint == router.tcp_endpoint
+    listener.stop()
+
+
 @pytest.mark.parametrize(
     'changes',
     [
