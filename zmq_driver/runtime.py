@@ -35,6 +35,7 @@ from zmq_driver.client import exchange
 from zmq_driver.client import notifier as notifier_
 from zmq_driver.client import routing as routing_
 from zmq_driver.client import rpc
+from zmq_driver.client import suspects as suspects_
 from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.matchmaker import cache as matchmaker_cache
 from zmq_driver.server import listener as listener_
@@ -87,6 +88,7 @@ class Runtime:
         self._directory = ipc.IpcDirectory(settings.rpc_zmq_ipc_dir)
         self._directory.prepare()
         self._endpoint = self._directory.endpoint(self.member)
+        self._suspects = suspects_.Suspects(settings.connect_timeout)
         self.matchmaker = self._make_matchmaker(matchmaker, virtual_host)
         self._context = context_.DriverContext(
             self.member, settings.rpc_zmq_contexts, settings.pool_max_size
@@ -121,7 +123,10 @@ class Runtime:
             )
         )
         routing = routing_.Routing(
-            self.matchmaker, settings.retry_interval, self._sleep
+            self.matchmaker,
+            settings.retry_interval,
+            self._sleep,
+            self._suspects,
         )
         ids = exchange.MessageIds()
         delivery = delivery_.Delivery(
@@ -265,9 +270,10 @@ class Runtime:
         )
 
     def _drop_sockets(self, routes: Iterable[address.Route]) -> None:
-        """Close the idle sockets to listeners that have left."""
+        """Forget listeners that have left, and close idle sockets to them."""
         for route in routes:
             self.pool.clear(route.endpoint)
+            self._suspects.forget(route)
 
     def _open_socket(self, endpoint: str) -> sockets.PeerSocket:
         return sockets.PeerSocket(

@@ -236,6 +236,22 @@ def test_frozen_server_is_passed_over(host, client):
     )
 
 
+@pytest.mark.spec('DL-43')
+@pytest.mark.spec('DL-46')
+def test_frozen_server_is_waited_for_seldom(host, client):
+    programs = [host.start(f's{n}') for n in range(2)]
+    programs[0].freeze()
+    one = client(query='&connect_timeout=0.5', timeout=HANG)
+    for _ in range(300):
+        assert one.call({}, 'who')['pid'] == programs[1].pid
+    assert 1 <= counted(one, 'requests_not_sent') <= 6
+    # By name it is tried at once, whatever is suspected.
+    programs[0].thaw()
+    assert one.prepare(server='s0').call({}, 'who')['pid'] == programs[0].pid
+    answers = [one.call({}, 'who')['pid'] for _ in range(20)]
+    assert collections.Counter(answers) == {p.pid: 10 for p in programs}
+
+
 @pytest.mark.spec('LI-09')
 def test_server_restarted_on_the_same_port(host, client, registry):
     first = host.start('one', count=1)

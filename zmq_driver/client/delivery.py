@@ -283,6 +283,10 @@ class Delivery:
         )
         try:
             exchange.connect(min(self.connect_timeout, deadline.left()))
+        except errors.PeerNotReady:
+            self.note_unreachable(route)
+            raise
+        try:
             left = deadline.left()
             if left <= LEAST_TTL:
                 raise errors.PeerNotReady('no time was left to send it')
@@ -300,7 +304,15 @@ class Delivery:
         except errors.PeerNotReady:
             self._pool.clear(route.endpoint)
             raise
+        suspects = self._routing.suspects
+        if suspects.routes:
+            suspects.forget(route)
         return exchange
+
+    def note_unreachable(self, route: address.Route) -> None:
+        """Take note that no connection to *route* came about."""
+        self._routing.suspects.failed(route)
+        self._pool.clear(route.endpoint)
 
     def receive(
         self,

@@ -107,13 +107,8 @@ class Round:
             waiting = []
             for route, lease in leases:
                 try:
-                    if lease.fresh and not lease.socket.wait_connected(
-                        CONNECT_SLICE
-                    ):
-                        if give_up.passed():
-                            self._not_sent(route, lease, 'no connection')
-                        else:
-                            waiting.append((route, lease))
+                    if not self._is_connected(route, lease, give_up):
+                        waiting.append((route, lease))
                         continue
                     exchange = self._delivery.send(
                         lease, route, self._request, self._deadline
@@ -124,6 +119,25 @@ class Round:
                     sent.append((route, lease, exchange))
             leases = waiting
         return sent
+
+    def _is_connected(
+        self, route: address.Route, lease: Lease, give_up: clock.Deadline
+    ) -> bool:
+        """Return whether there is a connection, after a short wait.
+
+        :raises errors.PeerNotReady: there will be none
+        """
+        if not lease.fresh:
+            return True
+        try:
+            if lease.socket.wait_connected(CONNECT_SLICE):
+                return True
+            if give_up.passed():
+                raise errors.PeerNotReady('no connection in time')
+        except errors.PeerNotReady:
+            self._delivery.note_unreachable(route)
+            raise
+        return False
 
     def _not_sent(
         self,

@@ -14,6 +14,7 @@ import cachetools
 from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver.client import retry as retry_
+from zmq_driver.client import suspects as suspects_
 from zmq_driver.matchmaker import base as matchmaker_base
 
 #: Pauses between two looks while nobody is registered, in seconds: the first
@@ -51,6 +52,7 @@ class Routing:
         lookups: Lookups,
         retry_interval: float,
         sleep: Callable[[float], object],
+        suspects: suspects_.Suspects,
     ) -> None:
         """Choose among what *lookups* finds.
 
@@ -58,13 +60,15 @@ class Routing:
             retries waits for somebody to register
         :param sleep: waits for the given seconds, or less if there is no
             point in waiting any more
+        :param suspects: the routes to choose after all others
         """
+        self.suspects = suspects
         self._lookups = lookups
         self._retry_interval = retry_interval
         self._sleep = sleep
         self._lock = threading.Lock()
         self._turns: cachetools.LRUCache[
-            tuple[address.Address, str | None], Iterator[int]
+            tuple[address.Address, str | None, bool], Iterator[int]
         ] = cachetools.LRUCache(MAX_TURNS)
 
     def invalidate(self, where: address.Address) -> None:
@@ -92,8 +96,30 @@ class Routing:
         except matchmaker_base.MatchmakerUnavailable:
             return None
         if len(found) > 1:
-            return found[self._next_turn(where, server) % len(found)]
+            route = found[self._next_turn(where, server) % len(found)]
+            if self.suspects.routes and not self.suspects.take(route):
+                return self._instead_of(route, where, server, found)
+            return route
         return found[0] if found else None
+
+    def _instead_of(
+        self,
+        suspect: address.Route,
+        where: address.Address,
+        server: str | None,
+        found: Sequence[address.Route],
+    ) -> address.Route:
+        """Return another route if there is one that is not avoided.
+
+        The turns that suspects have are shared by the others, also in turn.
+        """
+        others = [route for route in found if not self.suspects.avoids(route)]
+        if not others:
+            return suspect
+        turn = self._next_turn(where, server, True)
+        route = others[turn % len(others)]
+        self.suspects.take(route)
+        return route
 
     def wait(
         self,
@@ -153,15 +179,28 @@ class Routing:
     ) -> Iterator[address.Route]:
         """Yield each route once, beginning with the one whose turn it is.
 
+        Suspects come last.
+
         :param server: keeps the turns of servers and of the topic apart
         """
         count = len(routes)
         first = 0 if count == 1 else self._next_turn(where, server) % count
+        avoided = []
         for offset in range(count):
-            yield routes[(first + offset) % count]
+            route = routes[(first + offset) % count]
+            if self.suspects.routes and not self.suspects.take(route):
+                avoided.append(route)
+            else:
+                yield route
+        yield from avoided
 
-    def _next_turn(self, where: address.Address, server: str | None) -> int:
-        key = (where, server)
+    def _next_turn(
+        self,
+        where: address.Address,
+        server: str | None,
+        of_suspects: bool = False,
+    ) -> int:
+        key = (where, server, of_suspects)
         with self._lock:
             numbers = self._turns.get(key)
             if numbers is None:

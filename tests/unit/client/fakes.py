@@ -14,6 +14,7 @@ from zmq_driver.client import exchange
 from zmq_driver.client import notifier
 from zmq_driver.client import routing
 from zmq_driver.client import rpc
+from zmq_driver.client import suspects
 from zmq_driver.matchmaker import base
 
 CONNECT_TIMEOUT = 2.0
@@ -55,6 +56,10 @@ class Peer:
         self.answer = answer
         #: Whether new connections succeed, and old ones stand.
         self.connects = True
+        #: Whether it says so when they do not.
+        self.refuses = False
+        #: How often somebody waited for a connection.
+        self.attempts = 0
         self.stands = True
         #: Headers of what was sent here, with the time of sending.
         self.got = []
@@ -82,6 +87,9 @@ class Socket:
         return self.peer.stands
 
     def wait_connected(self, timeout):
+        self.peer.attempts += 1
+        if self.peer.refuses:
+            raise errors.PeerNotReady('nobody listens')
         if not self.peer.connects:
             self.world.tick(timeout)
         return self.peer.connects
@@ -124,7 +132,10 @@ class World:
             pool.PoolOptions(**{**options, **limits}),
             clock=clock,
         )
-        self.routing = routing.Routing(self, RETRY_INTERVAL, self.sleep)
+        self.suspects = suspects.Suspects(CONNECT_TIMEOUT, clock)
+        self.routing = routing.Routing(
+            self, RETRY_INTERVAL, self.sleep, self.suspects
+        )
         self.delivery = delivery.Delivery(
             self.pool,
             self.routing,
