@@ -145,10 +145,16 @@ class Connector:
                 self._connect(self._host)
             else:
                 self._lookup = context.resolver.lookup(self._host)
+                self._begin()
         except BaseException:
             self.close()
             self.socket.close(0)
             raise
+
+    def _begin(self) -> None:
+        """Connect already if the addresses are known."""
+        with contextlib.suppress(errors.PeerNotReady):
+            self._wait_for_address(clock.Deadline(0.0))
 
     def wait(self, timeout: float) -> bool:
         """Wait until the handshake is done; may be called again if not.

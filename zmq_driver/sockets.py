@@ -238,12 +238,14 @@ class PeerSocket(ownership.Owned):
         """Return whether the socket can begin an exchange.
 
         An idle socket that has something to read got what nobody waits for;
-        it is not used again.
+        it is not used again. One that was opened ahead may not be connected.
         """
         self.check_owner()
         try:
+            if self._connector and not self._wait_for(self._connector, 0.0):
+                return False
             return _events(self._socket) == _POLLOUT
-        except zmq.ContextTerminated:
+        except (zmq.ContextTerminated, errors.PeerNotReady):
             return False
 
     def send(self, frames: Sequence[bytes]) -> None:
