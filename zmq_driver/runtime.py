@@ -38,6 +38,7 @@ from zmq_driver.client import rpc
 from zmq_driver.client import suspects as suspects_
 from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.matchmaker import cache as matchmaker_cache
+from zmq_driver.matchmaker import sweep
 from zmq_driver.server import listener as listener_
 from zmq_driver.server import router as router_
 
@@ -300,6 +301,9 @@ class Runtime:
         try:
             router.start(clock.Deadline(BIND_TIMEOUT))
             self._directory.share(self._directory.socket_path(self.member))
+            if self._spans_hosts:
+                # Else the local matchmaker does it.
+                sweep.Sweep(self._directory.path).run()
         except ipc.IpcDirectoryError as error:
             router.stop(clock.Deadline(BIND_TIMEOUT))
             raise errors.ListenFailure(str(error)) from error

@@ -2,10 +2,13 @@
 """Whole drivers over TCP: each process has an ipc directory of its own."""
 
 import collections
+import contextlib
 import os
 import pathlib
+import random
 import shutil
 import signal
+import socket as posix
 import tempfile
 import threading
 import time
@@ -295,6 +298,36 @@ def test_port_taken_over_by_another_service(host, client, topic):
         assert not other.all('ran')
     finally:
         other.close()
+
+
+@pytest.mark.spec('LI-17')
+def test_strangers_at_the_port_do_no_harm(host, client):
+    program = host.start()
+    one = client()
+    assert one.call({}, 'who')['pid'] == program.pid
+    opened = pathlib.Path('/proc', str(program.pid), 'fd')
+    calm = len(list(opened.iterdir()))
+    chance = random.Random(1)
+    greeting = b'\xff' + bytes(8) + b'\x7f\x03\x00NULL' + bytes(48)
+    sent = [
+        b'',
+        b'GET / HTTP/1.1\r\nHost: x\r\n\r\n',
+        # ZMTP 1.0: an empty identity, and two frames.
+        b'\x01\x00' + b'\x05\x01head' + b'\x05\x00body',
+        greeting[:20],
+        greeting + b'\x04\xff\xff\xff',
+        *(chance.randbytes(chance.randrange(1, 9000)) for _ in range(20)),
+    ]
+    for data in sent:
+        with (
+            posix.create_connection(('127.0.0.1', host.first_port), HANG) as s,
+            contextlib.suppress(OSError),
+        ):
+            s.sendall(data)
+        assert one.call({}, 'who')['pid'] == program.pid
+    waiting.until(lambda: len(list(opened.iterdir())) <= calm, 'calm', HANG)
+    assert not program.all('ran')
+    assert 'Traceback' not in program.errors()
 
 
 @pytest.mark.spec('LI-07')

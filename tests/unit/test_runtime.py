@@ -26,6 +26,7 @@ from zmq_driver import runtime
 from zmq_driver import sockets
 from zmq_driver import statistics
 from zmq_driver.matchmaker import local
+from zmq_driver.matchmaker import sweep
 from zmq_driver.server import router
 
 WHERE = address.Address(address.Scope.RPC, 'exchange', 'topic')
@@ -110,6 +111,26 @@ def test_listening_that_fails_leaves_nothing(make, monkeypatch, directory):
     assert one._router is None
     one.close(clock.Deadline(5))
     assert not list(directory.iterdir())
+
+
+@pytest.mark.spec('LI-16')
+def test_endpoints_of_killed_processes_are_removed(
+    make, monkeypatch, directory
+):
+    monkeypatch.setattr(local.LocalMatchmaker, 'spans_hosts', True)
+    monkeypatch.setattr(sweep, 'ORPHAN_AGE', -1.0)
+    query = f'linger=0&rpc_zmq_bind_address=lo&rpc_zmq_port={ports.free(3)}'
+    make(query).listen(WHERE, 'alive')
+    dead = directory / f'{"0" * 16}.ipc'
+    with posix.socket(posix.AF_UNIX) as one:
+        one.bind(str(dead))
+        one.listen(1)
+        # Not while somebody listens there.
+        make(query).listen(WHERE, 'other')
+        assert dead.exists()
+    make(query).listen(WHERE, 'third')
+    assert not dead.exists()
+    assert len(list(directory.glob('*.ipc'))) == 3
 
 
 @pytest.mark.spec('LC-07')
