@@ -169,7 +169,8 @@ class TcpListening:
                 for address in interfaces.addresses(name)
             )
             return errors.ListenFailure(
-                f'{problem}: this host has no such address; it has {known}'
+                f'{problem}: this host has no such address; set one of '
+                f'{known}, or "*"'
             )
         if error.errno in (errno.EACCES, errno.EPERM):
             return errors.ListenFailure(

@@ -247,7 +247,8 @@ def test_frozen_server_is_waited_for_seldom(host, client):
     one = client(query='&connect_timeout=0.5', timeout=HANG)
     for _ in range(300):
         assert one.call({}, 'who')['pid'] == programs[1].pid
-    assert 1 <= counted(one, 'requests_not_sent') <= 6
+    # It would be half of them; the pauses make it the logarithm of the time.
+    assert 1 <= counted(one, 'requests_not_sent') <= 15
     # By name it is tried at once, whatever is suspected.
     programs[0].thaw()
     assert one.prepare(server='s0').call({}, 'who')['pid'] == programs[0].pid
