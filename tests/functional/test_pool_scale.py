@@ -39,16 +39,23 @@ class Client(pool_client.PoolClient):
     def __init__(self, endpoints, options):
         super().__init__('scale', options)
         self.endpoints = endpoints
-        self.most_descriptors = 0
+        self._most_descriptors = (
+            pool_client.descriptors() + 2 * options.max_size + 50
+        )
 
     def run(self, number, calls):
-        """Call random peers; return how many answered rightly."""
+        """Call random peers; return how many answered rightly.
+
+        Fail if there are too many descriptors. libzmq closes sockets on a
+        thread of its own, which on a busy machine may be late.
+        """
         chance = random.Random(SEED + number)
         for call in range(calls):
             self.call(chance.choice(self.endpoints), b'%d %d' % (number, call))
             if call % 50 == 0:
-                self.most_descriptors = max(
-                    self.most_descriptors, pool_client.descriptors()
+                waiting.until(
+                    lambda: pool_client.descriptors() < self._most_descriptors,
+                    'closed descriptors',
                 )
         return calls
 
@@ -88,11 +95,10 @@ def test_many_peers_share_few_sockets(make_client):
     assert done == CALLS // THREADS * THREADS
 
     stats = client.pool.stats()
-    print(stats, client.most_descriptors - before)
+    print(stats)
     assert stats.closed_total[pool.EvictReason.SURPLUS] > 0
     assert stats.closed_total[pool.EvictReason.UNFINISHED] == 0
     assert 0.0 < stats.hit_ratio < 1.0
-    assert client.most_descriptors - before < 2 * OPTIONS.max_size + 50
 
     # What the machine is late does not count against the pool.
     allowed = OPTIONS.idle_ttl + OPTIONS.reap_interval
