@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes TCP connections, and knows at once when that fails.
+"""Makes connections, and knows at once when that fails.
 
 libzmq tells the owner of a socket nothing about a connection that does not
 come about. It tells a monitor, which a socket has here until its handshake is
@@ -98,7 +98,7 @@ class Watch:
 
 
 class Connector:
-    """Connects a DEALER to one address of a TCP endpoint.
+    """Connects a DEALER to an endpoint, or to one address of a TCP host.
 
     ``socket`` is the DEALER; it is another one after each address that was of
     no use, so that there is never more than one connection.
@@ -127,13 +127,15 @@ class Connector:
     ) -> None:
         """Begin to connect, or to look up the host; does not wait.
 
-        :param endpoint: ``tcp://host:port``
+        :param endpoint: ``tcp://host:port``, or ``ipc://path``
         :param open_socket: returns a DEALER that never reconnects
         :raises zmq.ZMQError: no descriptor is left, or a bad endpoint
         """
         self._context = context
         self._open = open_socket
-        self._host, _, self._port = endpoint[len(TCP) :].rpartition(':')
+        self._host = self._port = ''
+        if endpoint.startswith(TCP):
+            self._host, _, self._port = endpoint[len(TCP) :].rpartition(':')
         self._addresses: list[str] = []
         self._lookup: resolver.Lookup | None = None
         self._watch: Watch | None = None
@@ -141,8 +143,8 @@ class Connector:
         self._problem: errors.PeerNotReady | None = None
         self.socket = open_socket()
         try:
-            if _is_address(self._host):
-                self._connect(self._host)
+            if not self._host or _is_address(self._host):
+                self._connect(endpoint)
             else:
                 self._lookup = context.resolver.lookup(self._host)
                 self._begin()
@@ -217,11 +219,11 @@ class Connector:
         self._patience = clock.Deadline(
             ADDRESS_PAUSE if self._addresses else math.inf
         )
-        self._connect(address)
+        self._connect(f'{TCP}{address}:{self._port}')
 
-    def _connect(self, address: str) -> None:
+    def _connect(self, endpoint: str) -> None:
         self._watch = Watch(self._context, self.socket)
-        self.socket.connect(f'{TCP}{address}:{self._port}')
+        self.socket.connect(endpoint)
 
 
 def _is_address(host: str) -> bool:

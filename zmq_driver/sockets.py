@@ -7,7 +7,6 @@ Seconds become libzmq's milliseconds here and nowhere else.
 from collections.abc import Sequence
 import dataclasses
 import math
-import socket as posix
 
 import zmq
 
@@ -20,8 +19,6 @@ from zmq_driver import ownership
 #: libzmq's ZMQ_BACKLOG; its default of 100 is too small for the moment when
 #: a restarted server meets all its clients again.
 LISTEN_BACKLOG = 4096
-
-_IPC = 'ipc://'
 
 # Plain integers: pyzmq's enums cost more to combine than a frame to send.
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -149,20 +146,11 @@ class PeerSocket(ownership.Owned):
         self._endpoint = endpoint
         self._options = options
         self._rcvtimeo_ms = -1
-        #: Makes the connection, if that can be followed.
-        self._connector: connecting.Connector | None = None
-        if endpoint.startswith(connecting.TCP):
-            self._connector = connecting.Connector(
-                context, endpoint, self._open
-            )
-            self._socket = self._connector.socket
-            return
-        self._socket = self._open()
-        try:
-            self._socket.connect(endpoint)
-        except BaseException:
-            self._socket.close(0)
-            raise
+        #: Makes the connection, until there is one.
+        self._connector: connecting.Connector | None = connecting.Connector(
+            context, endpoint, self._open
+        )
+        self._socket = self._connector.socket
 
     def _open(self) -> 'zmq.Socket[bytes]':
         socket = self._context.socket(zmq.DEALER)
@@ -191,13 +179,10 @@ class PeerSocket(ownership.Owned):
         self.check_owner()
         deadline = clock.Deadline(timeout)
         try:
-            if self._connector is not None:
-                if not self._wait_for(self._connector, timeout):
-                    return False
-            elif _refused(self._endpoint):
-                raise errors.PeerNotReady(
-                    f'no connection to {self._endpoint}: nobody listens there'
-                )
+            if self._connector and not self._wait_for(
+                self._connector, timeout
+            ):
+                return False
             return bool(
                 self._socket.poll(_milliseconds(deadline.left()), zmq.POLLOUT)
             )
@@ -291,25 +276,6 @@ class PeerSocket(ownership.Owned):
 
     def __repr__(self) -> str:
         return f'<PeerSocket {self._endpoint}>'
-
-
-def _refused(endpoint: str) -> bool:
-    """Return whether nobody listens at an ipc endpoint.
-
-    libzmq tells nobody, and this costs less than a monitor.
-    """
-    if not endpoint.startswith(_IPC):
-        return False
-    try:
-        with posix.socket(posix.AF_UNIX, posix.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            probe.connect(endpoint[len(_IPC) :])
-    except (ConnectionRefusedError, FileNotFoundError):
-        return True
-    except OSError:
-        # A full backlog, no descriptor or no rights: let libzmq find out.
-        return False
-    return False
 
 
 class RouterSocket(ownership.Owned):

@@ -2,10 +2,12 @@
 """The sockets of the driver, two of them in one process."""
 
 import pathlib
+import select
 import shutil
 import socket as posix
 import tempfile
 import threading
+import time
 
 import pytest
 import zmq
@@ -127,9 +129,33 @@ def test_file_without_a_listener_refuses(context, endpoint, directory):
     one.close()
 
 
-def test_what_the_probe_cannot_tell_is_left_to_libzmq():
-    assert not sockets._refused('inproc://nobody')
-    assert not sockets._refused('ipc://' + 'x' * 200)
+@pytest.mark.spec('LI-10')
+def test_attempt_that_was_refused_stays_refused(context, endpoint):
+    """Somebody listens by the time that its owner waits for it."""
+    one = sockets.PeerSocket(context, endpoint, OPTIONS)
+    assert one._connector._watch._events.poll(HANG * 1000)
+    router = sockets.RouterSocket(context, endpoint, OPTIONS)
+    begin = time.monotonic()
+    with pytest.raises(errors.PeerNotReady, match='nobody listens there'):
+        one.wait_connected(HANG)
+    assert time.monotonic() - begin < HANG / 2
+    one.close()
+    router.close()
+
+
+@pytest.mark.spec('LI-10')
+def test_listener_that_dies_is_seen_at_once(context, endpoint, directory):
+    """It had the connection in its queue."""
+    with posix.socket(posix.AF_UNIX, posix.SOCK_STREAM) as dying:
+        dying.bind(f'{directory}/s.ipc')
+        dying.listen(8)
+        one = sockets.PeerSocket(context, endpoint, OPTIONS)
+        select.select([dying], [], [], HANG)
+    begin = time.monotonic()
+    with pytest.raises(errors.PeerNotReady, match='closed it'):
+        one.wait_connected(HANG)
+    assert time.monotonic() - begin < HANG / 2
+    one.close()
 
 
 @pytest.mark.spec('DL-02')
