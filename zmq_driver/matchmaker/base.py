@@ -2,15 +2,18 @@
 """The contract that every matchmaker fulfils."""
 
 import abc
+from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Iterable
 import dataclasses
+from typing import NamedTuple
 
 import oslo_messaging
 
 from zmq_driver import address
 from zmq_driver import clock as clocks
 from zmq_driver import ipc
+from zmq_driver import options as options_
 
 
 class MatchmakerUnavailable(Exception):
@@ -34,6 +37,26 @@ class MatchmakerSettings:
     #: Names the driver instance in this pid; unique in the directory.
     member: str
     clock: clocks.Clock = clocks.monotonic
+    #: The transport URL; None: one without hosts. It may hold passwords.
+    url: oslo_messaging.TransportURL | None = dataclasses.field(
+        default=None, repr=False
+    )
+    #: All options of the driver; matchmakers that have any need it.
+    options: options_.Settings | None = None
+
+
+class Record(NamedTuple):
+    """A registration as the backend has it, for those who look after it."""
+
+    registration: address.Registration
+    #: The host name of the process.
+    host: str
+    #: Its process id there.
+    pid: int
+    #: When its member began: ISO 8601 with the offset from UTC.
+    started: str
+    #: Seconds until it must have been renewed; None: it does not expire.
+    expires_in: float | None
 
 
 class Routes:
@@ -42,11 +65,24 @@ class Routes:
     Thread: any (immutable).
     """
 
-    __slots__ = ('_by_server', 'routes')
+    __slots__ = ('_by_server', 'gone', 'routes', 'settled')
 
-    def __init__(self, routes: Iterable[address.Route]) -> None:
-        """Index *routes*; they are sorted, so that every client agrees."""
+    def __init__(
+        self,
+        routes: Iterable[address.Route],
+        *,
+        settled: bool = True,
+        gone: Iterable[bytes] = (),
+    ) -> None:
+        """Index *routes*; they are sorted, so that every client agrees.
+
+        :param settled: whether they are all; False if the backend may have
+            lost some, which will be registered again soon
+        :param gone: if not settled, incarnations of listeners that left
+        """
         self.routes = tuple(sorted(routes))
+        self.settled = settled
+        self.gone = frozenset(gone)
         by_server: dict[str, list[address.Route]] = {}
         for route in self.routes:
             by_server.setdefault(route.server, []).append(route)
@@ -87,6 +123,15 @@ class Matchmaker(abc.ABC):
     #: listen on TCP, and registrations have a ``tcp_endpoint``.
     spans_hosts: bool = False
 
+    #: Whether asking waits for a server. Then the cache asks before an
+    #: answer is too old, on a thread of its own.
+    waits_for_server: bool = False
+
+    #: Defaults of the options ``lookup_ttl`` and ``lookup_negative_ttl``, in
+    #: seconds.
+    lookup_ttl: float = 2.0
+    lookup_negative_ttl: float = 0.02
+
     def __init__(self, settings: MatchmakerSettings) -> None:
         """Keep *settings*; no input or output happens yet."""
         self.settings = settings
@@ -98,6 +143,11 @@ class Matchmaker(abc.ABC):
         Called when a driver is made, so that a mistake is seen at start.
         """
         return None
+
+    @classmethod
+    def virtual_host(cls, url: oslo_messaging.TransportURL) -> str:
+        """Return the virtual host that *url* names; '' if none."""
+        return url.virtual_host or ''
 
     @abc.abstractmethod
     def register(
@@ -134,6 +184,30 @@ class Matchmaker(abc.ABC):
         right now.
         """
         return None
+
+    @abc.abstractmethod
+    def records(self, deadline: clocks.Deadline) -> list[Record]:
+        """Return every registration of the virtual host, sorted.
+
+        It is for operators; senders ask :meth:`lookup`.
+
+        :raises MatchmakerUnavailable: the backend did not answer
+        """
+
+    def watch(  # noqa: B027 - not every backend has messages
+        self, on_changed: Callable[[address.Address], object]
+    ) -> None:
+        """Tell *on_changed* of addresses that listeners join or leave.
+
+        Of those only that were looked up before, as far as the backend can,
+        and from any thread; it must not block. A backend without such
+        messages ignores it.
+        """
+
+    @property
+    def settle_time(self) -> float:
+        """Seconds in which a backend that lost its records has them again."""
+        return 0.0
 
     @abc.abstractmethod
     def close(self, deadline: clocks.Deadline) -> None:

@@ -17,6 +17,7 @@ import cachetools
 from zmq_driver import address
 from zmq_driver import clock as clocks
 from zmq_driver.matchmaker import base
+from zmq_driver.matchmaker import entry as entry_
 
 LOG = logging.getLogger(__name__)
 
@@ -75,12 +76,14 @@ class CachedMatchmaker:
         self._has_revisions = (
             type(backend).revision is not base.Matchmaker.revision
         )
+        self._settle_time = backend.settle_time
         self._clock = clock
         self._lock = threading.Lock()
         self._maxsize = maxsize
         self._entries = self._nothing()
-        self._flights: dict[address.Address, _Flight] = {}
+        self._flights: dict[address.Address, entry_.Flight] = {}
         self._warn_at = -math.inf
+        backend.watch(self._changed)
 
     def lookup(
         self, where: address.Address, deadline: clocks.Deadline
@@ -93,16 +96,22 @@ class CachedMatchmaker:
             *deadline*, and there is no answer to fall back on
         """
         now = self._clock()
+        meanwhile = False
         with self._lock:
             entry = self._entry_locked(where)
             if entry is not None:
                 if now < entry.check_at:
                     return entry.routes
-                if now < entry.fresh_until:
+                if self._serve_meanwhile_locked(entry, now):
+                    meanwhile = True
+                elif now < entry.fresh_until:
                     # This thread compares; the others go on meanwhile.
                     entry.delay_check(now + self._check_interval)
                 else:
                     entry = None
+        if entry is not None and meanwhile:
+            self._ask_meanwhile(where)
+            return entry.routes
         if entry is not None and self._is_current(where, entry):
             return entry.routes
         return self._ask(where, deadline)
@@ -142,6 +151,13 @@ class CachedMatchmaker:
         finally:
             self.invalidate(registration.address)
 
+    def records(self, deadline: clocks.Deadline) -> list[base.Record]:
+        """Ask the backend, not the cache, for every registration.
+
+        :raises MatchmakerUnavailable: the backend did not answer
+        """
+        return self._backend.records(deadline)
+
     def close(self, deadline: clocks.Deadline) -> None:
         """Close the backend, and forget its answers; idempotent."""
         with self._lock:
@@ -157,17 +173,28 @@ class CachedMatchmaker:
         self._entries = self._nothing()
         self._backend.forget()
 
-    def _nothing(self) -> 'cachetools.TTLCache[address.Address, _Entry]':
+    def _nothing(self) -> cachetools.TTLCache[address.Address, entry_.Entry]:
         ttl = max(self._ttl, self._stale_ttl)
         return cachetools.TTLCache(self._maxsize, ttl, timer=self._clock)
 
-    def _entry_locked(self, where: address.Address) -> '_Entry | None':
+    def _entry_locked(self, where: address.Address) -> entry_.Entry | None:
         try:
             return self._entries[where]
         except KeyError:
             return None
 
-    def _is_current(self, where: address.Address, entry: '_Entry') -> bool:
+    def _serve_meanwhile_locked(self, entry: entry_.Entry, now: float) -> bool:
+        """Return whether *entry* serves and is asked for meanwhile."""
+        return False
+
+    def _ask_meanwhile(self, where: address.Address) -> None:
+        """Ask the backend without making anybody wait."""
+
+    def _changed(self, where: address.Address) -> None:
+        """Do what the backend's message that *where* changed requires."""
+        self.invalidate(where)
+
+    def _is_current(self, where: address.Address, entry: entry_.Entry) -> bool:
         """Compare revisions; an answer that may be outdated becomes stale."""
         revision = self._backend.revision(where)
         if revision is not None and revision == entry.revision:
@@ -188,7 +215,7 @@ class CachedMatchmaker:
             flight = self._flights.get(where)
             leads = flight is None
             if flight is None:
-                flight = self._flights[where] = _Flight(now)
+                flight = self._flights[where] = entry_.Flight(now)
         if leads:
             self._lead(where, flight, deadline)
         elif not flight.done.wait(deadline.left()):
@@ -208,7 +235,7 @@ class CachedMatchmaker:
     def _lead(
         self,
         where: address.Address,
-        flight: '_Flight',
+        flight: entry_.Flight,
         deadline: clocks.Deadline,
     ) -> None:
         """Ask the backend on behalf of all who wait for *flight*."""
@@ -229,14 +256,15 @@ class CachedMatchmaker:
             raise
         finally:
             with self._lock:
+                known = self._entry_locked(where)
+                if self._settle_time:
+                    flight.complete(where.scope, known, self._settle_time)
                 # Not so if the address was invalidated in the meantime.
                 if self._flights.get(where) is flight:
                     del self._flights[where]
                     if flight.routes is not None:
-                        before = self._entry_locked(where)
-                        self._fill_locked(
-                            where, flight.routes, revision, flight.at
-                        )
+                        before = known
+                        self._fill_locked(where, flight, revision)
             flight.done.set()
         if before is not None and flight.routes is not None:
             self._compare(before.routes, flight.routes)
@@ -250,19 +278,20 @@ class CachedMatchmaker:
             self._on_left(left)
 
     def _fill_locked(
-        self,
-        where: address.Address,
-        routes: base.Routes,
-        revision: Hashable,
-        asked_at: float,
-    ) -> None:
+        self, where: address.Address, flight: entry_.Flight, revision: Hashable
+    ) -> entry_.Entry:
+        """Keep the answer that a flight brought."""
+        routes = cast('base.Routes', flight.routes)
         vouched = revision is not None or not self._has_revisions
-        ttl = self._ttl if routes and vouched else self._negative_ttl
-        entry = _Entry(routes, revision, asked_at)
-        entry.trust(asked_at + ttl)
+        whole = bool(routes) and vouched and flight.settled
+        ttl = self._ttl if whole else self._negative_ttl
+        entry = entry_.Entry(routes, revision, flight.at)
+        entry.settle_by = flight.settle_by
+        entry.trust(flight.at + ttl)
         if self._has_revisions:
-            entry.delay_check(asked_at + self._check_interval)
+            entry.delay_check(flight.at + self._check_interval)
         self._entries[where] = entry
+        return entry
 
     def _fall_back(
         self, where: address.Address, error: base.MatchmakerUnavailable
@@ -276,62 +305,23 @@ class CachedMatchmaker:
             if entry.fresh_until <= now:
                 # Not every sender is to pay for the silence of the backend.
                 entry.trust(now + self._negative_ttl)
-            warn = now >= self._warn_at
-            if warn:
-                self._warn_at = now + WARNING_INTERVAL
-        if warn:
-            LOG.warning(
-                'Using known listeners, %.0f s old for %s, because the '
-                'matchmaker cannot be asked: %s',
-                now - entry.asked_at,
-                where,
-                error,
-            )
+        self._warn(where, error)
         return entry.routes
 
-
-class _Entry:
-    """An answer and how long it holds.
-
-    Thread: caller holds the lock.
-    """
-
-    __slots__ = ('asked_at', 'check_at', 'fresh_until', 'revision', 'routes')
-
-    def __init__(
-        self, routes: base.Routes, revision: Hashable, asked_at: float
+    def _warn(
+        self, where: address.Address, error: base.MatchmakerUnavailable
     ) -> None:
-        self.routes = routes
-        self.revision = revision
-        self.asked_at = asked_at
-        self.fresh_until = asked_at
-        #: Until then nothing is asked at all; never after fresh_until.
-        self.check_at = asked_at
-
-    def is_usable(self, now: float, stale_ttl: float) -> bool:
-        # A stale "nobody" would hide that nothing is known.
-        return bool(self.routes) and now - self.asked_at < stale_ttl
-
-    def trust(self, until: float) -> None:
-        self.fresh_until = self.check_at = until
-
-    def delay_check(self, until: float) -> None:
-        self.check_at = min(until, self.fresh_until)
-
-    def expire(self) -> None:
-        self.trust(-math.inf)
-
-
-class _Flight:
-    """One lookup on its way, and those who wait for it.
-
-    Thread: any (written by the leader before ``done`` is set).
-    """
-
-    __slots__ = ('at', 'done', 'error', 'routes')
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.done = threading.Event()
-        self.routes: base.Routes | None = None
-        self.error: base.MatchmakerUnavailable | None = None
+        """Say, now and then, that known answers are used."""
+        now = self._clock()
+        with self._lock:
+            entry = self._entry_locked(where)
+            if entry is None or now < self._warn_at:
+                return
+            self._warn_at = now + WARNING_INTERVAL
+        LOG.warning(
+            'Using known listeners, %.0f s old for %s, because the matchmaker '
+            'cannot be asked: %s',
+            now - entry.asked_at,
+            where,
+            error,
+        )

@@ -6,6 +6,7 @@ file for as long as it lives, and has one more file per registration. The
 layout and the rules are in ``doc/specs/matchmaker.rst``.
 """
 
+from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Iterator
 import contextlib
@@ -16,10 +17,9 @@ import logging
 import os
 import pathlib
 import re
-import socket
 import threading
 import time
-from typing import Any
+from typing import TypeVar
 import weakref
 
 import oslo_messaging
@@ -28,10 +28,13 @@ from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver import ipc
 from zmq_driver.matchmaker import base
+from zmq_driver.matchmaker import local_record
 from zmq_driver.matchmaker import membership
 from zmq_driver.matchmaker import sweep
 
 LOG = logging.getLogger(__name__)
+
+_T = TypeVar('_T')
 
 #: Within this long after a change of a directory a second one may leave the
 #: same time stamp, because file systems stamp by the tick of the kernel
@@ -40,7 +43,7 @@ RACY_NS = 20_000_000
 
 _MEMBER = re.compile(r'[0-9a-f]{16}')
 _RECORD = re.compile(r'([0-9a-f]{16})-([0-9a-f]{32})')
-_MAX_RECORD = 65_536
+_PLACE = re.compile(r'[0-9a-f]{32}')
 #: Of these, no record is to blame.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 _MAX_PLACES = 10_000
@@ -97,7 +100,11 @@ class LocalMatchmaker(base.Matchmaker):
         with _translated('register', registration.address):
             self._start(deadline)
             record = self._record(registration)
-            content = self._encode(registration)
+            content = local_record.encode(
+                registration,
+                self.settings.virtual_host,
+                self._membership.started,
+            )
             known = self._membership.records.get(record) == content
             if not known or not record.exists():
                 self._membership.publish(record, content)
@@ -145,6 +152,21 @@ class LocalMatchmaker(base.Matchmaker):
                 return base.Routes(self._read_place(fd, place, where))
             finally:
                 os.close(fd)
+
+    def records(self, deadline: clock.Deadline) -> list[base.Record]:
+        """Return the registrations of all living members.
+
+        :raises MatchmakerUnavailable: the directory cannot be read
+        """
+        found = []
+        with _translated('list', 'registrations'):
+            if not self.settings.directory.exists():
+                return []
+            path = pathlib.Path(self.settings.directory.path)
+            for place in path.iterdir():
+                if _PLACE.fullmatch(place.name):
+                    found += self._records_of(place)
+        return sorted(found)
 
     def revision(self, where: address.Address) -> Hashable:
         """Return a mark of the directory of *where*.
@@ -217,32 +239,45 @@ class LocalMatchmaker(base.Matchmaker):
         name = f'{self.settings.member}-{incarnation}'
         return self._place(registration.address) / name
 
-    def _encode(self, registration: address.Registration) -> bytes:
-        where, route = registration.address, registration.route
-        record = {
-            'virtual_host': self.settings.virtual_host,
-            'scope': where.scope.name,
-            'exchange': where.exchange,
-            'topic': where.topic,
-            'server': route.server,
-            'endpoint': route.endpoint,
-            'incarnation': route.incarnation.hex(),
-            'pid': os.getpid(),
-            'host': socket.gethostname(),
-            'started': self._membership.started,
-        }
-        content = json.dumps(record, indent=1).encode() + b'\n'
-        if len(content) >= _MAX_RECORD:
-            raise base.MatchmakerUnavailable(
-                f'the names of a listener at {str(where)[:80]}... are too long'
+    def _records_of(self, place: pathlib.Path) -> list[base.Record]:
+        try:
+            fd = os.open(place, membership.READ | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return []
+
+        def decode(content: bytes, name: str) -> base.Record | None:
+            return local_record.decode(
+                content, name, self.settings.virtual_host
             )
-        return content
+
+        try:
+            found = [
+                self._read_record(fd, place / name, decode)
+                for name in self._living(fd, place)
+            ]
+        finally:
+            os.close(fd)
+        return [record for record in found if record is not None]
 
     def _read_place(
         self, fd: int, place: pathlib.Path, where: address.Address
     ) -> list[address.Route]:
         """Read the records of an address, and reap those of the dead."""
-        routes = []
+
+        def decode(content: bytes, name: str) -> address.Route:
+            return local_record.decode_route(
+                content, name, self.settings.virtual_host, where
+            )
+
+        found = [
+            self._read_record(fd, place / name, decode)
+            for name in self._living(fd, place)
+        ]
+        return [route for route in found if route is not None]
+
+    def _living(self, fd: int, place: pathlib.Path) -> list[str]:
+        """Return the names of the records of the living, reap the others."""
+        living = []
         alive: dict[str, bool] = {}
         dead: dict[str, list[str]] = {}
         for name in _list(fd):
@@ -255,17 +290,17 @@ class LocalMatchmaker(base.Matchmaker):
             member = match[1]
             if member not in alive:
                 alive[member] = self._is_alive(place, member)
-            if not alive[member]:
+            if alive[member]:
+                living.append(name)
+            else:
                 dead.setdefault(member, []).append(name)
-            elif route := self._read_record(fd, place / name, where):
-                routes.append(route)
         for member, names in dead.items():
             for name in names:
                 membership.remove(place / name)
             membership.remove_member(place.parent, member)
         if dead:
             membership.remove_empty(place)
-        return routes
+        return living
 
     def _is_alive(self, place: pathlib.Path, member: str) -> bool:
         lock = place.with_name(f'{member}.lock')
@@ -277,15 +312,15 @@ class LocalMatchmaker(base.Matchmaker):
             return True
 
     def _read_record(
-        self, fd: int, path: pathlib.Path, where: address.Address
-    ) -> address.Route | None:
+        self, fd: int, path: pathlib.Path, decode: Callable[[bytes, str], _T]
+    ) -> _T | None:
         try:
             record = os.open(path.name, membership.READ, dir_fd=fd)
             try:
-                content = os.read(record, _MAX_RECORD)
+                content = os.read(record, local_record.MAX_SIZE)
             finally:
                 os.close(record)
-            return self._decode(content, path.name, where)
+            return decode(content, path.name)
         except FileNotFoundError:
             return None  # It has just left.
         except OSError as exc:
@@ -295,27 +330,6 @@ class LocalMatchmaker(base.Matchmaker):
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             self._ignore(path, f'{type(exc).__name__}: {exc}')
         return None
-
-    def _decode(
-        self, content: bytes, name: str, where: address.Address
-    ) -> address.Route:
-        """Return the route in a record.
-
-        :raises ValueError: it is garbage, or not for *where*; some garbage
-            raises KeyError, TypeError or RecursionError
-        """
-        record: dict[str, Any] = json.loads(content)
-        found = [record[k] for k in ('virtual_host', 'exchange', 'topic')]
-        asked = [self.settings.virtual_host, where.exchange, where.topic]
-        if found != asked or record['scope'] != where.scope.name:
-            raise ValueError('it is about another address')
-        endpoint, server = record['endpoint'], record['server']
-        if not isinstance(endpoint, str) or not isinstance(server, str):
-            raise ValueError('endpoint and server must be text')
-        incarnation = name.rpartition('-')[2]
-        if record['incarnation'] != incarnation:
-            raise ValueError('its incarnation is not that of its name')
-        return address.Route(endpoint, bytes.fromhex(incarnation), server)
 
     def _ignore(self, path: pathlib.Path, why: str | None) -> None:
         """Say once that a file does not count."""
@@ -333,7 +347,7 @@ def _list(fd: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _translated(verb: str, where: address.Address) -> Iterator[None]:
+def _translated(verb: str, where: object) -> Iterator[None]:
     try:
         yield
     except (OSError, ipc.IpcDirectoryError) as exc:

@@ -2,6 +2,7 @@
 """What every matchmaker must do, as a suite to inherit from."""
 
 import os
+import socket
 import threading
 
 import pytest
@@ -183,6 +184,7 @@ class MatchmakerContract:
         new = samples.registration()
         for call in (
             lambda: matchmaker.lookup(samples.where(), samples.deadline()),
+            lambda: matchmaker.records(samples.deadline()),
             lambda: matchmaker.register(new, samples.deadline()),
             lambda: matchmaker.unregister(made, samples.deadline()),
         ):
@@ -195,6 +197,32 @@ class MatchmakerContract:
         assert self.find(matchmaker) == (made.route,)
         matchmaker.register(new, samples.deadline())
         assert set(self.find(matchmaker)) == {made.route, new.route}
+
+    @pytest.mark.spec('MM-19')
+    def test_records_are_all_of_the_virtual_host(self, make):
+        matchmaker, other = make('v'), make('v')
+        made = [
+            self.register(matchmaker, samples.where(), server='a'),
+            self.register(matchmaker, samples.where('t: %/é')),
+            self.register(
+                other,
+                samples.where('t.info', scope=address.Scope.NOTIFICATION),
+            ),
+        ]
+        self.register(make('w'))
+        found = make('v').records(samples.deadline())
+        assert {
+            (r.registration.address, r.registration.route) for r in found
+        } == {(r.address, r.route) for r in made}
+        assert found == sorted(found)
+        for record in found:
+            assert record.pid == os.getpid()
+            assert record.host == socket.gethostname()
+            assert record.started.startswith('20')
+            assert record.expires_in is None or 0 < record.expires_in <= 60
+        matchmaker.close(samples.deadline())
+        other.unregister(made[2], samples.deadline())
+        assert make('v').records(samples.deadline()) == []
 
     @pytest.mark.spec('MM-08')
     def test_close_withdraws_what_is_left(self, make):

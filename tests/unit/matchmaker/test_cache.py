@@ -43,6 +43,10 @@ class Backend(base.Matchmaker):
     def unregister(self, registration, deadline):
         self._call('unregister', registration)
 
+    def records(self, deadline):
+        self._call('records')
+        return ['record']
+
     def close(self, deadline):
         self._call('close')
 
@@ -637,6 +641,13 @@ def test_what_is_remembered_is_bounded(make):
     # The one that is used is not the one that goes.
     assert backend.asked() == 10
     assert not cached._flights
+
+
+def test_records_are_asked_of_the_backend(make):
+    backend, cached = make()
+    for _ in range(2):
+        assert cached.records(samples.deadline()) == ['record']
+    assert backend.calls == [('records',)] * 2
 
 
 def test_close_closes_the_backend_and_empties_the_cache(make):
