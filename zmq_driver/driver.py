@@ -62,7 +62,9 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
         refuse_green_threads()
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
         self._settings = options.load(conf, url)
-        self._matchmaker = _matchmaker_of(url, self._settings)
+        self._matchmaker, self._virtual_host = _matchmaker_of(
+            url, self._settings
+        )
         self._lock = threading.Lock()
         self._runtime: runtime_.Runtime | None = None
         self._finalizer: weakref.finalize[..., ZmqDriver] | None = None
@@ -222,8 +224,9 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
                     self._runtime = runtime_.Runtime(
                         self._settings,
                         self._matchmaker,
-                        self._url.virtual_host or '',
+                        self._virtual_host,
                         self._allowed_remote_exmods,
+                        self._url,
                     )
                 except ipc.IpcDirectoryError as error:
                     raise errors.IpcDirectoryUnusable(str(error)) from error
@@ -306,8 +309,8 @@ def refuse_green_threads() -> None:
 
 def _matchmaker_of(
     url: oslo_messaging.TransportURL, settings: options.Settings
-) -> str:
-    """Return the name of the matchmaker, after checking that it exists."""
+) -> tuple[str, str]:
+    """Return the name of the matchmaker, which exists, and virtual host."""
     _, plus, suffix = str(url.transport).partition('+')
     name = suffix if plus else settings.rpc_zmq_matchmaker
     try:
@@ -321,7 +324,7 @@ def _matchmaker_of(
     problem = matchmaker.check_url(url)
     if problem:
         raise options.invalid_url(url, problem)
-    return name
+    return name, matchmaker.virtual_host(url)
 
 
 def _after_fork_in_child() -> None:

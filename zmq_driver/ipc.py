@@ -5,10 +5,13 @@ It holds the ipc endpoints of routers and, for the local matchmaker, the
 registrations. Rules MM-11 to MM-18 of ``doc/specs/matchmaker.rst``.
 """
 
+import contextlib
 import errno
 import logging
 import os
 import pathlib
+import re
+import secrets
 import stat
 import tempfile
 
@@ -17,6 +20,10 @@ LOG = logging.getLogger(__name__)
 #: The longest path of an ipc endpoint in bytes: what ``sun_path`` of the
 #: kernel holds, less the final NUL. libzmq refuses the 108th.
 MAX_SOCKET_PATH = 107
+
+#: The file that tells this directory from that of any other host.
+MARK_NAME = 'directory.mark'
+_MARK = re.compile(rb'[0-9a-f]{32}\n')
 
 _FIXES = {
     errno.EACCES: 'give this user access to it and its parents',
@@ -58,6 +65,7 @@ class IpcDirectory:
         self._configured = None if path is None else _absolute(path)
         self._default: tuple[int, pathlib.Path] | None = None
         self._warned_group = False
+        self._mark: str | None = None
 
     @property
     def path(self) -> str:
@@ -130,6 +138,62 @@ class IpcDirectory:
                 f'to a path that is {size - MAX_SOCKET_PATH} bytes shorter'
             )
         return path
+
+    def mark(self) -> str:
+        """Return 32 hex digits that no other directory has.
+
+        Two processes can reach each other over ipc if, and only if, they
+        read the same mark. It is made once, by whoever asks first.
+
+        :raises IpcDirectoryError: the directory cannot be used, or the file
+            of the mark was damaged
+        """
+        if self._mark is None:
+            self.prepare()
+            path = self._path() / MARK_NAME
+            try:
+                self._mark = self._read_mark(path)
+            except OSError as exc:
+                raise _unusable(path, exc) from exc
+        return self._mark
+
+    def _read_mark(self, path: pathlib.Path) -> str:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            fd = os.open(path, flags)
+        except FileNotFoundError:
+            self._make_mark(path)
+            fd = os.open(path, flags)
+        try:
+            content = os.read(fd, 64)
+        finally:
+            os.close(fd)
+        if not _MARK.fullmatch(content):
+            raise IpcDirectoryError(
+                f'{path} is damaged: remove it, and restart the services of '
+                f'this host'
+            )
+        return content[:-1].decode()
+
+    def _make_mark(self, path: pathlib.Path) -> None:
+        """Make the mark appear whole, unless another was faster."""
+        temporary = path.with_name(f'.{secrets.token_hex(8)}.mark')
+        fd = os.open(
+            temporary,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
+            0o600,
+        )
+        try:
+            try:
+                self.share_fd(fd)
+                os.write(fd, secrets.token_hex(16).encode() + b'\n')
+            finally:
+                os.close(fd)
+            # Unlike a rename, a link never replaces another's mark.
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(temporary)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def share(self, path: str) -> None:
         """Give a file here the mode and, if shared, the group of its peers.

@@ -3,48 +3,16 @@
 
 import copy
 import dataclasses
-import math
 import typing
 
 from oslo_config import cfg
-from oslo_config import types
 import oslo_messaging
 
+from zmq_driver import option_types
+from zmq_driver import redis_options
 from zmq_driver import tcp_options
 
 GROUP = 'oslo_messaging_zmq'
-
-#: The most that a time may be: libzmq counts milliseconds in 31 bits.
-MAX_SECONDS = 2_000_000.0
-
-
-class Seconds(types.Float):
-    """A time in seconds, which neither nan nor infinity is.
-
-    Thread: any (immutable).
-    """
-
-    def __call__(self, value: typing.Any) -> float:
-        """Return *value* as a float.
-
-        :raises ValueError: it is no number, or not a possible one
-        """
-        seconds: typing.Any = super().__call__(value)
-        if not math.isfinite(seconds):
-            raise ValueError(f'{value} is not a number of seconds')
-        return float(seconds)
-
-
-def _seconds(
-    name: str, default: float, least: float, **kwargs: typing.Any
-) -> cfg.Opt:
-    return cfg.Opt(
-        name,
-        type=Seconds(min=least, max=MAX_SECONDS),
-        default=default,
-        **kwargs,
-    )
-
 
 #: The names that the ZeroMQ deployment guide of 2015 used are kept. They
 #: stood in [DEFAULT] then, where they still work as deprecated names.
@@ -88,7 +56,7 @@ _OPTIONS = [
         'or to wait. A larger value takes longer bursts and more '
         'memory, and makes callers wait longer for a slow server.',
     ),
-    _seconds(
+    option_types.seconds(
         'rpc_cast_timeout',
         30.0,
         0.001,
@@ -98,7 +66,7 @@ _OPTIONS = [
         'waits longer for servers that are down; the caller of cast() '
         'is blocked meanwhile.',
     ),
-    _seconds(
+    option_types.seconds(
         'notify_timeout',
         30.0,
         0.001,
@@ -114,21 +82,21 @@ _OPTIONS = [
         'a larger one with an error, the receiver drops the '
         'connection that it comes from; so set it alike everywhere.',
     ),
-    _seconds(
+    option_types.seconds(
         'connect_timeout',
         2.0,
         0.01,
         help='Seconds to wait for a connection to a registered server '
         'before the next server is tried.',
     ),
-    _seconds(
+    option_types.seconds(
         'heartbeat_interval',
         0.5,
         0.1,
         help='Seconds between two ZMTP heartbeats on each connection. They '
         'are sent by libzmq itself, also while Python is busy.',
     ),
-    _seconds(
+    option_types.seconds(
         'heartbeat_timeout',
         1.0,
         0.1,
@@ -137,20 +105,20 @@ _OPTIONS = [
         'heartbeat_interval plus heartbeat_timeout. Smaller values see '
         'it sooner and mistake a long pause for death.',
     ),
-    _seconds(
+    option_types.seconds(
         'linger',
         1.0,
         0.0,
         help='Seconds that a closed socket goes on trying to send what was '
         'handed to it. It bounds the time that cleanup() can take.',
     ),
-    _seconds(
+    option_types.seconds(
         'cleanup_timeout',
         5.0,
         0.1,
         help='Seconds that cleanup() waits for operations that still run.',
     ),
-    _seconds(
+    option_types.seconds(
         'retry_interval',
         1.0,
         0.0,
@@ -181,7 +149,7 @@ _OPTIONS = [
         help='Threads that may wait for a socket. One more gets an error '
         'at once.',
     ),
-    _seconds(
+    option_types.seconds(
         'pool_idle_ttl',
         60.0,
         0.0,
@@ -190,7 +158,7 @@ _OPTIONS = [
         'memory on both ends, a larger one saves peers that are called '
         'seldom a new connection each time.',
     ),
-    _seconds(
+    option_types.seconds(
         'pool_max_age',
         3600.0,
         0.0,
@@ -209,7 +177,7 @@ _OPTIONS = [
         'a pause, the time of a connection; each costs two descriptors, '
         'and none is opened when pool_max_size is reached.',
     ),
-    _seconds(
+    option_types.seconds(
         'pool_reap_interval',
         5.0,
         0.1,
@@ -218,7 +186,7 @@ _OPTIONS = [
         'pool_max_age and pool_min_idle, and notices the death of idle '
         'peers sooner; each look costs some microseconds per socket.',
     ),
-    _seconds(
+    option_types.seconds(
         'pool_leak_after',
         0.0,
         0.0,
@@ -227,7 +195,7 @@ _OPTIONS = [
         'It finds threads that hang, and adds several microseconds to '
         'each call. It should be longer than the longest call.',
     ),
-    _seconds(
+    option_types.seconds(
         'statistics_interval',
         60.0,
         0.0,
@@ -235,28 +203,32 @@ _OPTIONS = [
         'figures of the driver; 0 turns them off. They begin if that '
         'level is on when the driver is first used.',
     ),
-    _seconds(
+    option_types.seconds(
         'lookup_ttl',
-        2.0,
+        None,
         0.001,
+        sample_default='2 with the local matchmaker, 30 with Redis',
         help='Seconds for which an answer of the matchmaker is used again. '
-        'The local matchmaker notices joins and leaves sooner.',
+        'Matchmakers notice joins and leaves sooner; this bounds what '
+        'they miss.',
     ),
-    _seconds(
+    option_types.seconds(
         'lookup_negative_ttl',
-        0.02,
+        None,
         0.001,
+        sample_default='0.02 with the local matchmaker, 1 with Redis',
         help='Seconds for which the answer that nobody listens is used '
         'again. It bounds how late a waiting client sees a new server, '
         'and how often the matchmaker is asked meanwhile.',
     ),
-    _seconds(
+    option_types.seconds(
         'lookup_stale_ttl',
         3600.0,
         0.0,
         help='Seconds for which an old answer is used while the matchmaker '
         'cannot be asked.',
     ),
+    *redis_options.OPTIONS,
     *tcp_options.OPTIONS,
 ]
 
@@ -270,7 +242,7 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(redis_options.RedisSettings):
     """The value of every option, read once when a driver is made.
 
     One field per option, of the same name.
@@ -300,8 +272,8 @@ class Settings:
     pool_reap_interval: float
     pool_leak_after: float
     statistics_interval: float
-    lookup_ttl: float
-    lookup_negative_ttl: float
+    lookup_ttl: float | None
+    lookup_negative_ttl: float | None
     lookup_stale_ttl: float
     rpc_zmq_bind_address: str
     rpc_zmq_host: str | None
@@ -329,6 +301,15 @@ def load(conf: cfg.ConfigOpts, url: oslo_messaging.TransportURL) -> Settings:
     values = {option.name: conf[GROUP][option.name] for option in _OPTIONS}
     values.update(_overrides(url))
     settings = Settings(**values)
+    if settings.matchmaker_heartbeat_freq >= settings.matchmaker_heartbeat_ttl:
+        raise invalid_url(
+            url,
+            f'matchmaker_heartbeat_freq '
+            f'({settings.matchmaker_heartbeat_freq:g} s) must be smaller than '
+            f'matchmaker_heartbeat_ttl '
+            f'({settings.matchmaker_heartbeat_ttl:g} s), or registrations '
+            f'expire before they are renewed',
+        )
     if settings.pool_max_per_peer > settings.pool_max_size:
         settings = dataclasses.replace(
             settings, pool_max_per_peer=settings.pool_max_size

@@ -38,6 +38,7 @@ from zmq_driver.client import rpc
 from zmq_driver.client import suspects as suspects_
 from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.matchmaker import cache as matchmaker_cache
+from zmq_driver.matchmaker import refreshed
 from zmq_driver.matchmaker import sweep
 from zmq_driver.server import listener as listener_
 from zmq_driver.server import router as router_
@@ -65,11 +66,13 @@ class Runtime:
         matchmaker: str,
         virtual_host: str,
         allowed_remote_exmods: Sequence[str],
+        url: oslo_messaging.TransportURL | None = None,
     ) -> None:
         """Make what sending needs; the router comes with a listener.
 
         :param matchmaker: the name of the matchmaker
-        :param virtual_host: the virtual host of the transport URL
+        :param virtual_host: the virtual host that the transport URL names
+        :param url: the transport URL, for matchmakers that connect
         :raises ipc.IpcDirectoryError: the ipc directory cannot be used
         """
         self.pid = os.getpid()
@@ -90,7 +93,7 @@ class Runtime:
         self._directory.prepare()
         self._endpoint = self._directory.endpoint(self.member)
         self._suspects = suspects_.Suspects(settings.connect_timeout)
-        self.matchmaker = self._make_matchmaker(matchmaker, virtual_host)
+        self.matchmaker = self._make_matchmaker(matchmaker, virtual_host, url)
         self._context = context_.DriverContext(
             self.member, settings.rpc_zmq_contexts, settings.pool_max_size
         )
@@ -251,8 +254,12 @@ class Runtime:
             ).start()
 
     def _make_matchmaker(
-        self, name: str, virtual_host: str
+        self,
+        name: str,
+        virtual_host: str,
+        url: oslo_messaging.TransportURL | None,
     ) -> matchmaker_cache.CachedMatchmaker:
+        settings = self._settings
         kind = load_matchmaker(name)
         self._spans_hosts = kind.spans_hosts
         backend = kind(
@@ -260,15 +267,11 @@ class Runtime:
                 directory=self._directory,
                 virtual_host=virtual_host,
                 member=self.member,
+                url=url,
+                options=settings,
             )
         )
-        return matchmaker_cache.CachedMatchmaker(
-            backend,
-            ttl=self._settings.lookup_ttl,
-            negative_ttl=self._settings.lookup_negative_ttl,
-            stale_ttl=self._settings.lookup_stale_ttl,
-            on_left=self._drop_sockets,
-        )
+        return refreshed.cache_for(backend, settings, self._drop_sockets)
 
     def _drop_sockets(self, routes: Iterable[address.Route]) -> None:
         """Forget listeners that have left, and close idle sockets to them."""

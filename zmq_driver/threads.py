@@ -9,7 +9,16 @@ LOG = logging.getLogger(__name__)
 
 #: Every role a thread of this package can have. Threads are named
 #: ``zmq-<role>-<driver id>``. The socket pool starts its reaper itself.
-ROLES = ('router', 'reaper', 'resolver', 'term', 'statistics')
+ROLES = (
+    'router',
+    'reaper',
+    'resolver',
+    'term',
+    'statistics',
+    'renewal',
+    'watch',
+    'refresh',
+)
 
 
 class ServiceThread:

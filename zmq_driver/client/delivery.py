@@ -215,9 +215,9 @@ class Delivery:
                     request.where, request.server, attempts
                 )
             else:
-                routes = self._routing.look(
-                    request.where, attempts.deadline
-                ).matching(request.server)
+                routes = self._routing.find(
+                    request.where, request.server, attempts.deadline
+                )
         except matchmaker_base.MatchmakerUnavailable as error:
             raise Undelivered(
                 request,

@@ -84,6 +84,27 @@ class Routing:
         """
         return self._lookups.lookup(where, deadline)
 
+    def find(
+        self,
+        where: address.Address,
+        server: str | None,
+        deadline: clock.Deadline,
+    ) -> Sequence[address.Route]:
+        """Return who listens now, maybe nobody.
+
+        A server that the known answer does not name may have come since, so
+        it is asked for once.
+
+        :param server: only this server will do; None: any
+        :raises matchmaker.base.MatchmakerUnavailable: that is not known
+        """
+        found = self.look(where, deadline)
+        routes = found.matching(server)
+        if found and not routes:
+            self.invalidate(where)
+            routes = self.look(where, deadline).matching(server)
+        return routes
+
     def first(
         self,
         where: address.Address,
@@ -153,16 +174,17 @@ class Routing:
             span = 0.0 if attempts.none_left() else self._retry_interval
             end = end.within(span)
         backoff = retry_.Backoff(*PAUSES)
+        find = self.find
         while True:
             unknown = None
             try:
-                routes = self._lookups.lookup(where, attempts.deadline)
+                found = find(where, server, attempts.deadline)
             except matchmaker_base.MatchmakerUnavailable as error:
                 unknown = error
             else:
-                found = routes.matching(server)
                 if found:
                     return found
+                find = self._find_known
             if end.passed():
                 if unknown is not None and (
                     attempts.none_left() or attempts.deadline.passed()
@@ -170,6 +192,14 @@ class Routing:
                     raise unknown
                 return ()
             self._sleep(min(backoff.pause(), end.left()))
+
+    def _find_known(
+        self,
+        where: address.Address,
+        server: str | None,
+        deadline: clock.Deadline,
+    ) -> Sequence[address.Route]:
+        return self.look(where, deadline).matching(server)
 
     def in_turn(
         self,

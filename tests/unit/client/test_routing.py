@@ -7,7 +7,9 @@ import threading
 import pytest
 
 from tests.unit.client import fakes
+from zmq_driver import address
 from zmq_driver.client import routing
+from zmq_driver.client import suspects
 from zmq_driver.matchmaker import base
 
 
@@ -158,3 +160,47 @@ def test_first_when_nothing_is_known(world):
     world.down = True
     assert world.routing.first(fakes.WHERE, None, deadline) is None
     assert not world.slept
+
+
+def route(server):
+    return address.Route(f'ipc:///{server}', b'i' * 16, server)
+
+
+class Outdated:
+    """A cache whose answer lacks the server that has just come."""
+
+    def __init__(self, *known):
+        self.known = base.Routes(known)
+        self.all = base.Routes([*known, route('new')])
+        self.calls = []
+
+    def lookup(self, where, deadline):
+        self.calls.append('lookup')
+        return self.known
+
+    def invalidate(self, where):
+        self.calls.append('invalidate')
+        self.known = self.all
+
+
+@pytest.mark.spec('MM-89')
+@pytest.mark.parametrize('known', [[], ['a'], ['a', 'b']])
+def test_a_server_that_is_not_known_is_asked_for_once(world, known):
+    lookups = Outdated(*(route(name) for name in known))
+    one = routing.Routing(lookups, 1.0, world.sleep, suspects.Suspects(1.0))
+    found = one.find(fakes.WHERE, 'new', world.deadline())
+    assert [route.server for route in found] == (['new'] if known else [])
+    lookups.calls.clear()
+    assert not one.find(fakes.WHERE, 'never', world.deadline())
+    assert lookups.calls == (
+        ['lookup', 'invalidate', 'lookup'] if known else ['lookup']
+    )
+
+
+@pytest.mark.spec('MM-89')
+def test_waiting_for_a_server_does_not_ask_all_the_time(world):
+    lookups = Outdated(route('a'))
+    one = routing.Routing(lookups, 1.0, world.sleep, suspects.Suspects(1.0))
+    assert not one.wait(fakes.WHERE, 'never', world.attempts())
+    assert lookups.calls.count('invalidate') == 1
+    assert lookups.calls.count('lookup') > 10

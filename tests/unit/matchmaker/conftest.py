@@ -7,6 +7,8 @@ import tempfile
 
 import pytest
 
+from tests.fixtures import redis_server
+from tests.unit.matchmaker import redis_samples
 from tests.unit.matchmaker import samples
 from zmq_driver import ipc
 from zmq_driver.matchmaker import base
@@ -41,3 +43,37 @@ def make(directory):
     yield make
     for one in made:
         one.close(samples.deadline())
+
+
+@pytest.fixture(scope='session')
+def shared_redis():
+    """Give a Redis that no test stops; each has its own key prefix."""
+    server = redis_server.RedisServer()
+    yield server.start()
+    server.close()
+
+
+@pytest.fixture
+def own_redis():
+    """Give a Redis that the test may ill-treat."""
+    server = redis_server.RedisServer()
+    yield server.start()
+    server.close()
+
+
+@pytest.fixture
+def make_shared(shared_redis, directory):
+    """Give a factory of members at the shared Redis."""
+    with redis_samples.factory(
+        directory, f'zmq+redis://{shared_redis.address}/'
+    ) as make:
+        yield make
+
+
+@pytest.fixture
+def make_own(own_redis, directory):
+    """Give a factory of members at the test's own Redis."""
+    with redis_samples.factory(
+        directory, f'zmq+redis://{own_redis.address}/'
+    ) as make:
+        yield make
