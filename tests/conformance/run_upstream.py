@@ -12,6 +12,9 @@ package is not changed. Three things around it are, in this process only:
 * The metrics test starts ``python3 -m oslo_metrics`` on a fixed port. It gets
   this interpreter, and its server is ended when the test is over.
 
+``--start redis`` (or ``sentinel``) starts servers for the run on free ports,
+and puts them into the URL where it says ``HOST``.
+
 The exit status is 1 when a test fails or skips itself, when fewer tests ran
 than expected, and when the deadline passes (with the stacks of all threads
 on standard error). The last line is always
@@ -84,6 +87,7 @@ class Arguments:
     :param expect: how many tests must have run
     :param allow_skip: parts of names of tests that may skip themselves
     :param deadline_s: seconds for the whole run
+    :param start: which servers to start for the run
     :param names: parts of names of the tests to run; empty for all
     """
 
@@ -91,6 +95,7 @@ class Arguments:
     expect: int
     allow_skip: tuple[str, ...]
     deadline_s: float
+    start: str | None
     names: tuple[str, ...]
 
 
@@ -131,6 +136,11 @@ def parse_arguments(argv: collections.abc.Sequence[str]) -> Arguments:
         metavar='SECONDS',
         help='dump all threads and fail after this (default: %(default)g)',
     )
+    parser.add_argument(
+        '--start',
+        choices=('redis', 'sentinel'),
+        help='start these servers, and put them into the URL for HOST',
+    )
     given = parser.parse_intermixed_args(argv)
     expect = given.expect
     if expect is None:
@@ -140,6 +150,7 @@ def parse_arguments(argv: collections.abc.Sequence[str]) -> Arguments:
         expect=expect,
         allow_skip=tuple(given.allow_skip),
         deadline_s=given.deadline,
+        start=given.start,
         names=tuple(given.names),
     )
 
@@ -588,6 +599,23 @@ def run(arguments: Arguments) -> int:
         return report.finish(arguments.expect)
 
 
+def start_servers(kind: str) -> str:
+    """Start what a URL needs, until the process ends.
+
+    :param kind: ``redis`` or ``sentinel``
+    :returns: what to put into the URL for its hosts
+    """
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+    servers = importlib.import_module('tests.fixtures.redis_server')
+    if kind == 'redis':
+        redis = servers.RedisServer()
+        _scratch.callback(redis.close)
+        return str(redis.start().address)
+    deployment = servers.SentinelDeployment()
+    _scratch.callback(deployment.close)
+    return str(deployment.start().hosts)
+
+
 def main(argv: collections.abc.Sequence[str]) -> int:
     """Prepare the process, run the tests, return the exit status.
 
@@ -597,8 +625,11 @@ def main(argv: collections.abc.Sequence[str]) -> int:
     if not sys.warnoptions:
         # Deprecations of eventlet, by the hundred; -W brings them back.
         warnings.simplefilter('ignore')
-    os.environ['RPC_TRANSPORT_URL'] = arguments.url
-    os.environ['NOTIFY_TRANSPORT_URL'] = arguments.url
+    url = arguments.url
+    if arguments.start is not None:
+        url = url.replace('HOST', start_servers(arguments.start))
+    os.environ['RPC_TRANSPORT_URL'] = url
+    os.environ['NOTIFY_TRANSPORT_URL'] = url
     # A failed test then shows what was logged meanwhile, and only that one.
     os.environ.setdefault('OS_LOG_CAPTURE', '1')
     # A server that cannot start leaves its test waiting for ever.
