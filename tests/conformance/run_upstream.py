@@ -30,6 +30,7 @@ import fcntl
 import functools
 import importlib
 import importlib.metadata
+import logging
 import os
 import pathlib
 import platform
@@ -458,6 +459,8 @@ def leave(status: int) -> typing.NoReturn:
     """
     try:
         end_children()
+        # What still runs must not say that its servers have gone.
+        logging.disable()
         _scratch.close()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -7,8 +7,11 @@ import time
 import oslo_messaging
 import pytest
 
+from tests.fixtures import ports
+from tests.fixtures import process
 from tests.fixtures import redis_server
 from tests.fixtures import waiting
+from zmq_driver import address
 from zmq_driver import clock
 
 #: Nothing here may depend on a TTL of the cache, so it is long.
@@ -25,8 +28,21 @@ def redis():
 
 
 @pytest.fixture
-def url(redis, ipc_dir):
-    return f'zmq+redis://{redis.address}/?rpc_zmq_ipc_dir={ipc_dir}'
+def url_of(redis):
+    """Give the URL of processes that share an ipc directory."""
+
+    def url_of(directory, host='127.0.0.1'):
+        return (
+            f'zmq+redis://{redis.address}/?rpc_zmq_ipc_dir={directory}'
+            f'&rpc_zmq_bind_address={host}&rpc_zmq_port={ports.free(8)}'
+        )
+
+    return url_of
+
+
+@pytest.fixture
+def url(url_of, ipc_dir):
+    return url_of(ipc_dir)
 
 
 def matchmaker(user):
@@ -82,6 +98,28 @@ def test_two_processes_of_a_host_talk_over_ipc(server, client):
     assert record.registration.route.endpoint.startswith('ipc://')
     program.stop()
     assert records(one) == []
+
+
+@pytest.mark.spec('MM-66')
+def test_processes_that_share_no_directory_talk_over_tcp(
+    url_of, client, topic, tmp_path
+):
+    (tmp_path / 'other').mkdir(0o700)
+    program = process.Program(
+        'server', '--url', url_of(tmp_path / 'other'), '--topic', topic
+    )
+    program.start()
+    try:
+        one = client()
+        assert one.call({}, 'who')['pid'] == program.pid
+        where = address.Address(address.Scope.RPC, 'openstack', topic)
+        found = matchmaker(one).lookup(where, clock.Deadline(10))
+        assert [r.endpoint.partition(':')[0] for r in found.routes] == ['tcp']
+        (record,) = records(one)
+        assert record.registration.tcp_endpoint == found.routes[0].endpoint
+        program.stop()
+    finally:
+        program.close()
 
 
 @pytest.mark.spec('MM-82')
