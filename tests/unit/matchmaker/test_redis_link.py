@@ -300,6 +300,12 @@ def test_a_url_that_cannot_be_used_is_refused(url, problem):
 
 
 @pytest.mark.spec('MM-71')
+def test_the_guide_lists_the_same_rights():
+    guide = process.ROOT / 'doc' / 'source' / 'admin' / 'redis.rst'
+    assert ' '.join(RIGHTS) in ' '.join(guide.read_text().split())
+
+
+@pytest.mark.spec('MM-71')
 def test_the_minimal_user_suffices(own_redis, connect):
     own_redis.command(
         'ACL', 'SETUSER', 'zmq', 'on', f'>{SECRET}', '~oslo:zmq:*',

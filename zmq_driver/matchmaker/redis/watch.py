@@ -32,6 +32,8 @@ PAUSES = (0.2, 5.0)
 UNUSED = 600.0
 #: Addresses that are listened to at once.
 MAX_ADDRESSES = 10_000
+#: Messages between two looks at what is wanted.
+_BATCH = 1000
 #: Channels in one command.
 _CHUNK = 500
 #: Seconds between two warnings.
@@ -131,7 +133,10 @@ class Watch:
             while not self._stop.is_set():
                 subscription.adjust(link, self._take_wanted())
                 if link.wait(POLL):
-                    subscription.handle(link.receive())
+                    for _ in range(_BATCH):
+                        subscription.handle(link.receive())
+                        if not link.wait(0.0):
+                            break
                     heard_at, tested = self._clock(), False
                 elif self._clock() - heard_at > SILENCE:
                     if tested:
