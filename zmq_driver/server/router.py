@@ -287,6 +287,9 @@ class Router:
         sink = self._find(header)
         if sink is None:
             return envelope.NackReason.UNKNOWN_TARGET
+        if header.codec == envelope.CODEC_NONE:
+            # A probe: that the listener is here is all that it asks for.
+            return None
         try:
             ctxt, payload = body_.decode_request(message.body)
         except body_.BodyDecodeError as error:

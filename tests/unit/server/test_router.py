@@ -152,6 +152,28 @@ def test_without_incarnation_the_address_decides(router, client):
     assert (len(one.got), len(two.got)) == (0, 1)
 
 
+@pytest.mark.spec('WP-24')
+def test_probe_is_answered_and_not_delivered(router, client, counts):
+    sink = Sink(1)
+    router.attach(sink)
+
+    def probe(**kwargs):
+        return ask(
+            client,
+            flags=envelope.WANT_ACK,
+            codec=envelope.CODEC_NONE,
+            body=b'',
+            **kwargs,
+        ).kind
+
+    assert probe() is envelope.Kind.ACK
+    assert probe(incarnation=sink.incarnation) is envelope.Kind.ACK
+    assert probe(incarnation=bytes([7]) * 16) is envelope.Kind.NACK
+    assert probe(topic='other') is envelope.Kind.NACK
+    assert not sink.got
+    assert counts.snapshot()['messages_received'] == 0
+
+
 @pytest.mark.parametrize(
     'reason', [envelope.NackReason.BUSY, envelope.NackReason.STOPPED]
 )
