@@ -97,7 +97,7 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
         :param retry: see :class:`zmq_driver.client.retry.Attempts`
         :param transport_options: ``TransportOptions`` or None
         """
-        client = self._running().rpc
+        client = self.runtime().rpc
         where = self._address(address.Scope.RPC, target, target.topic)
         body = self._encode(ctxt, message)
         server = target.server or None
@@ -147,7 +147,7 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
 
         :raises errors.DeliveryRefused: no listener took it
         """
-        notifier = self._running().notifier
+        notifier = self.runtime().notifier
         notifier.notify(
             self._address(address.Scope.NOTIFICATION, target, target.topic),
             self._encode(ctxt, message),
@@ -165,7 +165,7 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
 
         :raises errors.ListenFailure: this process cannot be reached
         """
-        return self._running().listen(
+        return self.runtime().listen(
             self._address(address.Scope.RPC, target, target.topic),
             target.server,
         )
@@ -190,7 +190,7 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
             )
             for target, priority in targets_and_priorities
         ]
-        listener = self._running().listen_for_notifications(
+        listener = self.runtime().listen_for_notifications(
             addresses, pool or ''
         )
         return _oslo.PollStyleListenerAdapter(
@@ -207,8 +207,12 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
         if runtime is not None:
             runtime.close(clock.Deadline(self._settings.cleanup_timeout))
 
-    def _running(self) -> runtime_.Runtime:
-        """Return what this process uses, made on first use."""
+    def runtime(self) -> runtime_.Runtime:
+        """Return what this process uses, made on first use.
+
+        :raises errors.DriverClosed: the driver was cleaned up
+        :raises errors.IpcDirectoryUnusable: it cannot be made
+        """
         runtime = self._runtime
         if runtime is not None and runtime.pid == os.getpid():
             return runtime

@@ -220,7 +220,9 @@ def encode_request(
     """
     prefix = _PREFIXES.get((Kind.REQUEST, flags, codec, 0))
     if prefix is None:
-        raise EnvelopeError(f'no request has the flags {flags!r} and codec {codec}')
+        raise EnvelopeError(
+            f'no request has the flags {flags!r} and codec {codec}'
+        )
     if len(message_id) != ID_SIZE or len(incarnation) != ID_SIZE:
         raise EnvelopeError(
             f'a message id of {len(message_id)} bytes and an incarnation of '

@@ -33,7 +33,7 @@ class Bindable(Protocol):
     Thread: owner only.
     """
 
-    def bind(self, endpoint: str) -> None:
+    def bind(self, endpoint: str, /) -> object:
         """Bind to one more endpoint."""
 
 

@@ -343,6 +343,15 @@ def _overrides(url: oslo_messaging.TransportURL) -> dict[str, typing.Any]:
     return values
 
 
+def masked(url: oslo_messaging.TransportURL) -> str:
+    """Return a transport URL without users, passwords and query."""
+    hosts = ','.join(
+        f'{host.hostname or ""}' + (f':{host.port}' if host.port else '')
+        for host in url.hosts
+    )
+    return f'{url.transport}://{hosts}/{url.virtual_host or ""}'
+
+
 def invalid_url(
     url: oslo_messaging.TransportURL, problem: str
 ) -> oslo_messaging.InvalidTransportURL:
@@ -350,12 +359,7 @@ def invalid_url(
 
     :param problem: what is wrong and what to do
     """
-    masked = f'{url.transport}://'
-    masked += ','.join(
-        f'{host.hostname or ""}' + (f':{host.port}' if host.port else '')
-        for host in url.hosts
-    )
-    masked += f'/{url.virtual_host or ""}'
+    shown = masked(url)
     return oslo_messaging.InvalidTransportURL(
-        masked, f'Invalid transport URL {masked}: {problem}'
+        shown, f'Invalid transport URL {shown}: {problem}'
     )

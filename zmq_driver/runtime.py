@@ -113,7 +113,7 @@ class Runtime:
         self.pool: pool_.SocketPool[str, sockets.PeerSocket] = (
             pool_.SocketPool(
                 self.member,
-                self._open_socket,
+                self.open_socket,
                 pool_.PoolOptions(
                     max_size=settings.pool_max_size,
                     max_per_peer=settings.pool_max_per_peer,
@@ -279,7 +279,11 @@ class Runtime:
             self.pool.clear(route.endpoint)
             self._suspects.forget(route)
 
-    def _open_socket(self, endpoint: str) -> sockets.PeerSocket:
+    def open_socket(self, endpoint: str) -> sockets.PeerSocket:
+        """Open a socket to *endpoint*, which the caller has to close.
+
+        :raises zmq.ZMQError: no descriptor is left, or a bad endpoint
+        """
         return sockets.PeerSocket(
             self._context, endpoint, self._socket_options
         )

@@ -194,6 +194,14 @@ class Matchmaker(abc.ABC):
         :raises MatchmakerUnavailable: the backend did not answer
         """
 
+    def clock_offset(self, deadline: clocks.Deadline) -> float | None:
+        """Return how far the clock of the backend is ahead, in seconds.
+
+        :returns: None if the backend has no clock of its own
+        :raises MatchmakerUnavailable: the backend did not answer
+        """
+        return None
+
     def watch(  # noqa: B027 - not every backend has messages
         self, on_changed: Callable[[address.Address], object]
     ) -> None:

@@ -158,6 +158,14 @@ class CachedMatchmaker:
         """
         return self._backend.records(deadline)
 
+    def clock_offset(self, deadline: clocks.Deadline) -> float | None:
+        """Return how far the clock of the backend is ahead, in seconds.
+
+        :returns: None if the backend has no clock of its own
+        :raises MatchmakerUnavailable: the backend did not answer
+        """
+        return self._backend.clock_offset(deadline)
+
     def close(self, deadline: clocks.Deadline) -> None:
         """Close the backend, and forget its answers; idempotent."""
         with self._lock:

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import weakref
 
 import oslo_messaging
@@ -196,6 +197,15 @@ class RedisMatchmaker(base.Matchmaker):
                     )
                 )
         return sorted(found)
+
+    def clock_offset(self, deadline: clock.Deadline) -> float | None:
+        """Return how far the clock of Redis is ahead, in seconds.
+
+        Half of the round trip may be counted too.
+
+        :raises MatchmakerUnavailable: Redis did not answer
+        """
+        return self._store.now(deadline) - time.time()
 
     def watch(self, on_changed: Callable[[address.Address], object]) -> None:
         """Tell *on_changed* of joins and leaves at addresses looked up."""

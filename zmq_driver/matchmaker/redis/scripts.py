@@ -116,6 +116,9 @@ return {packed(found), 0, packed(left)}
 """
 )
 
+#: The time on the clock of the server: milliseconds since 1970.
+CLOCK: Final = _script(_NOW + 'return text(now)')
+
 #: KEYS: the index, or an address. Returns members and the milliseconds that
 #: each has left, in turn.
 LIST: Final = _script(

@@ -173,6 +173,16 @@ class Store:
             ]
         return found
 
+    def now(self, deadline: clock.Deadline) -> float:
+        """Return the seconds since 1970 on the clock of the server.
+
+        :raises base.MatchmakerUnavailable: there is no answer
+        """
+        found = self._connections.run(
+            'ask the time', scripts.CLOCK, [], [], deadline
+        )
+        return int(found) / 1000
+
     def _list(
         self, key: str, deadline: clock.Deadline
     ) -> Iterator[tuple[bytes, float]]:

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operators' commands look at: a deployment, by its configuration."""
+
+import argparse
+import contextlib
+import os
+import types
+
+from oslo_config import cfg
+import oslo_messaging
+
+from zmq_driver import address
+from zmq_driver import clock
+from zmq_driver import driver
+from zmq_driver import envelope
+from zmq_driver import option_types
+from zmq_driver import options
+from zmq_driver import runtime
+from zmq_driver.client import probe
+from zmq_driver.matchmaker import base
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which deployment is meant."""
+    group = parser.add_argument_group('deployment')
+    group.add_argument(
+        '--url',
+        metavar='URL',
+        help='transport URL (default: transport_url of the configuration '
+        'files, or zmq://)',
+    )
+    group.add_argument(
+        '--config-file',
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='a configuration file of the service; may be repeated',
+    )
+    group.add_argument(
+        '--timeout',
+        type=seconds,
+        default=2.0,
+        metavar='SECONDS',
+        help='for each question to the matchmaker or to a listener '
+        '(default: %(default)s)',
+    )
+
+
+def seconds(text: str) -> float:
+    """Return a positive number of seconds.
+
+    :raises argparse.ArgumentTypeError: it is none
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value <= option_types.MAX_SECONDS:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not a number of seconds above 0'
+        )
+    return value
+
+
+class Deployment:
+    """The deployment of a transport URL, seen from this process.
+
+    It registers nothing and listens nowhere. Use it in a ``with`` block.
+
+    Thread: owner only (the main thread).
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        """Read the configuration; nothing is opened yet.
+
+        :param arguments: of :func:`add_arguments`
+        :raises oslo_messaging.InvalidTransportURL: the URL cannot be used
+        :raises oslo_config.cfg.Error: the configuration cannot be read
+        """
+        conf = cfg.ConfigOpts()
+        files = [f'--config-file={name}' for name in arguments.config_file]
+        conf(files, project='zmq-driver', default_config_files=[])
+        #: The transport URL, from the arguments or the configuration.
+        self.url = _parse(conf, arguments.url)
+        #: Seconds for one question.
+        self.timeout = float(arguments.timeout)
+        #: The value of every option.
+        self.settings = options.load(conf, self.url)
+        self._driver = driver.ZmqDriver(conf, self.url)
+
+    def __enter__(self) -> 'Deployment':
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        self._driver.cleanup()
+
+    def records(self) -> list[base.Record]:
+        """Return every registration, by address, server and endpoint.
+
+        :raises MatchmakerUnavailable: the matchmaker cannot be asked
+        """
+        matchmaker = self._driver.runtime().matchmaker
+        found = matchmaker.records(clock.Deadline(self.timeout))
+        return sorted(found, key=lambda record: record.registration)
+
+    @property
+    def matchmaker(self) -> str:
+        """The name of the matchmaker."""
+        suffix = self.url.transport.partition('+')[2]
+        return suffix or self.settings.rpc_zmq_matchmaker
+
+    @property
+    def spans_hosts(self) -> bool:
+        """Whether servers of other hosts can be reached."""
+        return runtime.load_matchmaker(self.matchmaker).spans_hosts
+
+    def clock_offset(self) -> float | None:
+        """Return how far the clock of the matchmaker is ahead, in seconds.
+
+        :returns: None if it has no clock of its own
+        :raises MatchmakerUnavailable: the matchmaker cannot be asked
+        """
+        matchmaker = self._driver.runtime().matchmaker
+        return matchmaker.clock_offset(clock.Deadline(self.timeout))
+
+    def try_registering(self, where: address.Address) -> None:
+        """Register something, look it up, and withdraw it.
+
+        :raises MatchmakerUnavailable: that does not work
+        """
+        matchmaker = self._driver.runtime().matchmaker
+        route = address.Route('ipc:///nowhere', os.urandom(16), 'doctor')
+        registration = address.Registration(where, route)
+        deadline = clock.Deadline(self.timeout)
+        matchmaker.register(registration, deadline)
+        try:
+            if route not in matchmaker.lookup(where, deadline).routes:
+                raise base.MatchmakerUnavailable(
+                    'what was registered is not found again'
+                )
+        finally:
+            matchmaker.unregister(registration, deadline)
+
+    def reachable(
+        self, registration: address.Registration
+    ) -> address.Registration:
+        """Return a registration with the endpoint that clients here use.
+
+        :raises MatchmakerUnavailable: the matchmaker cannot be asked
+        """
+        routes = self._driver.runtime().matchmaker.lookup(
+            registration.address, clock.Deadline(self.timeout)
+        )
+        for route in routes.of_server(registration.route.server):
+            if (
+                route.incarnation == registration.route.incarnation
+                and route.incarnation != envelope.ANY_INCARNATION
+            ):
+                return registration._replace(route=route)
+        return registration
+
+    def is_alive(self, registration: address.Registration) -> bool:
+        """Return whether a listener answers."""
+        prober = self.prober(self.reachable(registration))
+        with contextlib.closing(prober):
+            found = prober.probe(self.timeout)
+        return found.condition is probe.Condition.ALIVE
+
+    def prober(self, registration: address.Registration) -> probe.Prober:
+        """Return what probes a listener."""
+        return probe.Prober(self._driver.runtime().open_socket, registration)
+
+
+def _parse(
+    conf: cfg.ConfigOpts, url: str | None
+) -> oslo_messaging.TransportURL:
+    """Return the transport URL that is meant.
+
+    :raises oslo_messaging.InvalidTransportURL: it is another driver's
+    """
+    # Registers transport_url with conf.
+    oslo_messaging.TransportURL.parse(conf, 'zmq://')
+    found = oslo_messaging.TransportURL.parse(
+        conf, url or conf.transport_url or 'zmq://'
+    )
+    if found.transport.partition('+')[0] != 'zmq':
+        raise options.invalid_url(
+            found, 'it is another driver\'s; give one of zmq with --url'
+        )
+    return found
