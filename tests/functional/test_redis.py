@@ -46,7 +46,7 @@ def url(url_of, ipc_dir):
 
 
 def matchmaker(user):
-    return user.transport._driver._running().matchmaker
+    return user.transport._driver.runtime().matchmaker
 
 
 def records(user):

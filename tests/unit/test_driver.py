@@ -79,10 +79,10 @@ def test_matchmaker_may_object_to_the_url(make, monkeypatch):
 @pytest.mark.spec('LC-03')
 def test_forgotten_driver_begins_anew(make, tmp_path):
     one = make(f'zmq:///?rpc_zmq_ipc_dir={tmp_path}/zmq')
-    first = one._running()
-    assert one._running() is first
+    first = one.runtime()
+    assert one.runtime() is first
     one.forget_inherited()
-    second = one._running()
+    second = one.runtime()
     assert second is not first
     assert first in driver._inherited
     driver._inherited.remove(first)
