@@ -4,6 +4,7 @@
 Rules LI-01 to LI-09 of ``doc/specs/listening.rst``.
 """
 
+from collections.abc import Sequence
 import errno
 import ipaddress
 import logging
@@ -58,17 +59,21 @@ class TcpListening:
         host: str | None,
         first_port: int,
         port_count: int,
+        only: Sequence[int] | None = None,
     ) -> None:
         """Keep the options of these names; nothing is looked up yet.
 
         :param bind_address: ``*``, an address, or the name of an interface
         :param host: what others are told; None: derived from *bind_address*
+        :param only: the ports that others expect, whatever the range is;
+            None: they are told
         """
         self._bind_address = bind_address.strip()
         self._host = (host or '').strip()
         self._ports = range(
             first_port, min(first_port + port_count, _LAST_PORT + 1)
         )
+        self._only = only
 
     def bind(self, socket: Bindable) -> str:
         """Bind *socket* to the first port that is free.
@@ -80,7 +85,7 @@ class TcpListening:
         place = self._place()
         host = self._advertised(place)
         self._warn(host, place)
-        for port in self._ports:
+        for port in self._ports if self._only is None else self._only:
             try:
                 socket.bind(f'tcp://{place.host}:{port}')
             except zmq.ZMQError as error:
@@ -136,7 +141,8 @@ class TcpListening:
         """Tell the operator what will make trouble later."""
         ephemeral = ephemeral_ports()
         if (
-            self._ports.start < ephemeral.stop
+            self._only is None
+            and self._ports.start < ephemeral.stop
             and ephemeral.start < self._ports.stop
         ):
             LOG.warning(
@@ -179,6 +185,14 @@ class TcpListening:
         return errors.ListenFailure(f'{problem}: {error}')
 
     def _exhausted(self) -> errors.ListenFailure:
+        if self._only is not None:
+            listed = ', '.join(map(str, self._only))
+            return errors.ListenFailure(
+                f'cannot listen for other hosts at rpc_zmq_bind_address = '
+                f'{self._bind_address!r}: of the ports at which others expect '
+                f'this server ({listed}) none is free. List one for each '
+                f'process; "ss -ltnp" shows who uses them'
+            )
         problem = f'port {self._ports.start} is in use'
         if len(self._ports) > 1:
             problem = f'the ports {_span(self._ports)} are all in use'

@@ -228,6 +228,14 @@ _OPTIONS = [
         help='Seconds for which an old answer is used while the matchmaker '
         'cannot be asked.',
     ),
+    cfg.StrOpt(
+        'ringfile',
+        default='/etc/oslo/matchmaker_ring.json',
+        deprecated_group='matchmaker_ring',
+        help='JSON file of the matchmaker "ring", which lists the hosts of '
+        'each topic, if the transport URL has no path. It is read again '
+        'when it changes.',
+    ),
     *redis_options.OPTIONS,
     *tcp_options.OPTIONS,
 ]
@@ -275,6 +283,7 @@ class Settings(redis_options.RedisSettings):
     lookup_ttl: float | None
     lookup_negative_ttl: float | None
     lookup_stale_ttl: float
+    ringfile: str
     rpc_zmq_bind_address: str
     rpc_zmq_host: str | None
     rpc_zmq_port: int

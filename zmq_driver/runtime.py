@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """All that a driver has in one process: made on first use, ended at once."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 import contextlib
@@ -153,7 +154,7 @@ class Runtime:
 
         :raises errors.ListenFailure: this process cannot be reached
         """
-        router = self._running_router()
+        router = self._running_router([where], server)
         subscription = listener_.Subscription(
             router, self.matchmaker, [where], server
         )
@@ -173,7 +174,7 @@ class Runtime:
 
         :raises errors.ListenFailure: this process cannot be reached
         """
-        router = self._running_router()
+        router = self._running_router(addresses, listener_pool)
         subscription = listener_.Subscription(
             router, self.matchmaker, addresses, listener_pool
         )
@@ -288,22 +289,27 @@ class Runtime:
             self._context, endpoint, self._socket_options
         )
 
-    def _running_router(self) -> router_.Router:
+    def _running_router(
+        self, addresses: Sequence[address.Address], server: str
+    ) -> router_.Router:
+        """Return the router, made for the first listener, which is this."""
         with self._lock:
             if self._closing.is_set():
                 raise errors.DriverClosed('the transport was cleaned up')
             if self._router is None:
-                self._router = self._start_router()
+                self._router = self._start_router(addresses, server)
             return self._router
 
-    def _start_router(self) -> router_.Router:
+    def _start_router(
+        self, addresses: Sequence[address.Address], server: str
+    ) -> router_.Router:
         router = router_.Router(
             self.member,
             self._context,
             self._endpoint,
             self._socket_options,
             self.counters,
-            self._tcp_listening().bind if self._spans_hosts else None,
+            self._bind_tcp(addresses, server) if self._spans_hosts else None,
         )
         try:
             router.start(clock.Deadline(BIND_TIMEOUT))
@@ -319,14 +325,22 @@ class Runtime:
             raise
         return router
 
-    def _tcp_listening(self) -> listening.TcpListening:
+    def _bind_tcp(
+        self, addresses: Sequence[address.Address], server: str
+    ) -> Callable[[sockets.RouterSocket], str]:
+        """Return what binds a router to where others look for it."""
         settings = self._settings
+        try:
+            ports = self.matchmaker.ports(addresses, server)
+        except matchmaker_base.MatchmakerUnavailable as error:
+            raise errors.ListenFailure(str(error)) from error
         return listening.TcpListening(
             settings.rpc_zmq_bind_address,
             settings.rpc_zmq_host,
             settings.rpc_zmq_port,
             settings.rpc_zmq_port_count,
-        )
+            ports or None,
+        ).bind
 
     def _keep(
         self,

@@ -5,6 +5,7 @@ import abc
 from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Iterable
+from collections.abc import Sequence
 import dataclasses
 from typing import NamedTuple
 
@@ -148,6 +149,17 @@ class Matchmaker(abc.ABC):
     def virtual_host(cls, url: oslo_messaging.TransportURL) -> str:
         """Return the virtual host that *url* names; '' if none."""
         return url.virtual_host or ''
+
+    def ports(
+        self, addresses: Sequence[address.Address], server: str
+    ) -> Sequence[int] | None:
+        """Return the TCP ports at which others expect a listener.
+
+        :param server: the name of the server, or of the listener pool
+        :returns: one of these has to be taken; None: any that is free
+        :raises MatchmakerUnavailable: that is not known
+        """
+        return None
 
     @abc.abstractmethod
     def register(

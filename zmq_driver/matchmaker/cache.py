@@ -7,6 +7,7 @@ Rules MM-40 to MM-53 of ``doc/specs/matchmaker.rst``.
 from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Iterable
+from collections.abc import Sequence
 import logging
 import math
 import threading
@@ -157,6 +158,16 @@ class CachedMatchmaker:
         :raises MatchmakerUnavailable: the backend did not answer
         """
         return self._backend.records(deadline)
+
+    def ports(
+        self, addresses: Sequence[address.Address], server: str
+    ) -> Sequence[int] | None:
+        """Return the TCP ports at which others expect a listener.
+
+        :returns: one of these has to be taken; None: any that is free
+        :raises MatchmakerUnavailable: that is not known
+        """
+        return self._backend.ports(addresses, server)
 
     def clock_offset(self, deadline: clocks.Deadline) -> float | None:
         """Return how far the clock of the backend is ahead, in seconds.
