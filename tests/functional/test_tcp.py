@@ -367,7 +367,9 @@ def test_server_everywhere_is_reached_by_its_name(host, client, registry):
     assert spanning.endpoints(registry) == [
         f'tcp://localhost:{host.first_port}'
     ]
-    assert 'set rpc_zmq_host' in program.errors()
+    waiting.until(
+        lambda: 'set rpc_zmq_host' in program.errors(), 'the warning'
+    )
     assert client().call({}, 'who')['pid'] == program.pid
 
 
