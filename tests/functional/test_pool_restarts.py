@@ -276,7 +276,7 @@ def test_restarts_on_another_endpoint(make_peer, url, topic, transport):
         call_who(client, threads)
         # Calls that overlap less than others need fewer sockets.
         steady.check(spare=3 * SOCKETS)
-        stats = mine._driver._runtime.pool.stats()
+        stats = mine._driver.runtime().pool.stats()
     print(
         f'{RESTARTS} restarts of a server: a call under way ended after at '
         f'most {longest_lost:.3f} s, the first to its successor after '
