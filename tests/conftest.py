@@ -28,6 +28,16 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'ci'))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        '--matchmaker',
+        choices=['local', 'redis', 'sentinel'],
+        default='local',
+        help='how the processes of functional tests find each other, where '
+        'a test does not need a certain one',
+    )
+
+
 def pytest_report_header() -> str:
     return (
         f'oslo.messaging {metadata.version("oslo.messaging")}, '

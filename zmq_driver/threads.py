@@ -5,6 +5,8 @@ from collections.abc import Callable
 import logging
 import threading
 
+from zmq_driver import clock
+
 LOG = logging.getLogger(__name__)
 
 #: Every role a thread of this package can have. Threads are named
@@ -45,6 +47,8 @@ class ServiceThread:
         self._thread = threading.Thread(
             target=self._guard, name=f'zmq-{role}-{driver_id}', daemon=True
         )
+        # Set when it runs, or cannot: another thread may want its end before.
+        self._begun = threading.Event()
 
     @property
     def name(self) -> str:
@@ -52,17 +56,26 @@ class ServiceThread:
         return self._thread.name
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread.
+
+        :raises RuntimeError: the system has no thread left
+        """
+        try:
+            self._thread.start()
+        finally:
+            self._begun.set()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the end of the thread.
+        """Wait for the end of the thread, and for its start before that.
 
         :param timeout: seconds
         :returns: whether it has ended
         """
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        deadline = clock.Deadline(timeout)
+        if self.is_current() or not self._begun.wait(timeout):
+            return False
+        if self._thread.ident is not None:
+            self._thread.join(deadline.left())
         return not self._thread.is_alive()
 
     def is_current(self) -> bool:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transports, servers and directories that end with the test."""
 
+import contextlib
 import pathlib
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from oslo_messaging import conffixture
 import pytest
 
 from tests.fixtures import process
+from tests.fixtures import redis_server
 
 
 @pytest.fixture
@@ -22,9 +24,31 @@ def ipc_dir():
     shutil.rmtree(path)
 
 
+@pytest.fixture(scope='session')
+def deployment(request):
+    """Give the URL of what ``--matchmaker`` names, without a query."""
+    with contextlib.ExitStack() as stack:
+        match request.config.getoption('--matchmaker'):
+            case 'redis':
+                server = redis_server.RedisServer()
+                stack.callback(server.close)
+                yield f'zmq+redis://{server.start().address}/'
+            case 'sentinel':
+                servers = redis_server.SentinelDeployment()
+                stack.callback(servers.close)
+                yield f'zmq+sentinel://{servers.start().hosts}/mymaster'
+            case _:
+                yield 'zmq:///'
+
+
 @pytest.fixture
-def url(ipc_dir):
-    return f'zmq:///?rpc_zmq_ipc_dir={ipc_dir}'
+def url(ipc_dir, deployment):
+    url = f'{deployment}?rpc_zmq_ipc_dir={ipc_dir}'
+    if deployment != 'zmq:///':
+        # Tests do not see what others leave behind.
+        url += f'&redis_key_prefix={uuid.uuid4().hex}:'
+        url += '&rpc_zmq_bind_address=127.0.0.1'
+    return url
 
 
 @pytest.fixture

@@ -36,6 +36,29 @@ def test_join_tells_whether_it_ended():
     assert one.join(HANG)
 
 
+@pytest.mark.spec('LC-06')
+def test_join_waits_for_the_start_too():
+    go = threading.Event()
+    one = threads.ServiceThread('term', 'd1', lambda: go.wait(HANG))
+    assert not one.join(0.0)
+    starter = threading.Timer(0.05, one.start)
+    starter.start()
+    go.set()
+    assert one.join(HANG)
+    starter.join(HANG)
+
+
+def test_thread_that_cannot_be_started_has_ended(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, 'start', refuse)
+    one = threads.ServiceThread('term', 'd1', lambda: None)
+    with pytest.raises(RuntimeError):
+        one.start()
+    assert one.join(HANG)
+
+
 def test_thread_does_not_wait_for_itself():
     found = []
 
