@@ -21,7 +21,7 @@ SERVERS = ('server-1', 'server-2', 'server-3')
 PYTHON = (sys.executable, '-W', 'ignore')
 
 #: Seconds that a server process may take to start.
-START_TIMEOUT = 10.0
+START_TIMEOUT = 30.0
 #: Seconds that the client process may take, and a server to end.
 CLIENT_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
