@@ -63,8 +63,8 @@ class Closer(Generic[PeerT, SocketT]):
                 self._books.holder = owner
                 self._desk.bury_locked(doomed, now)
             self.signal_if_drained()
-        for entry in doomed:
-            self._tell_closed(entry)
+            for entry in doomed:
+                self._tell_closed(entry)
 
     def replace(
         self, entry: Entry[PeerT, SocketT], owner: threading.Thread

@@ -105,6 +105,7 @@ def test_when_room_is_made(world):
     with pytest.raises(KeyboardInterrupt):
         world.checkout('b')
     assert world.sockets[0].closed == 1
+    assert fakes.closed(world) == [Reason.SURPLUS]
     assert is_unharmed(world)
 
 
@@ -151,6 +152,7 @@ def test_when_a_retired_socket_is_closed(world):
     with pytest.raises(KeyboardInterrupt):
         lease.release()
     assert world.sockets[0].closed == 1
+    assert fakes.closed(world) == [Reason.UNFINISHED]
     assert is_unharmed(world)
 
 
