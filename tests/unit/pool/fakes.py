@@ -47,6 +47,7 @@ class FakeSocket:
 
     def _called(self, method):
         self.world.check_unlocked()
+        self.world.called(method)
         error = self.raises.pop(method, None)
         if error is not None:
             raise error
@@ -93,13 +94,15 @@ class World:
         #: Called by the factory and the listener, if a test wants that.
         self.on_open = None
         self.on_event = None
+        #: Called with the name of whatever the pool calls, but the listener.
+        self.on_call = None
         # Tests call reap() themselves.
         limits.setdefault('reap_interval', 1e6)
         self.pool = pool.SocketPool(
             name,
             self._open,
             pool.PoolOptions(**limits),
-            clock=self.clock,
+            clock=self._read_clock,
             jitter=lambda: self.jitter,
             on_event=self._listen,
         )
@@ -119,8 +122,17 @@ class World:
             'something is called with the lock held',
         )
 
+    def called(self, name):
+        if self.on_call is not None:
+            self.on_call(name)
+
+    def _read_clock(self):
+        self.called('clock')
+        return self.clock()
+
     def _open(self, peer):
         self.check_unlocked()
+        self.called('open')
         if self.on_open is not None:
             self.on_open(peer)
         self.sockets.append(FakeSocket(self, peer))
