@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A million operations of many threads, the books checked after each.
 
-It takes a minute or two, so it is no unit test; ``ZMQ_DRIVER_STRESS=5``
+It takes one to three minutes, so it is no unit test; ``ZMQ_DRIVER_STRESS=5``
 makes it five times as long, ``ZMQ_DRIVER_STRESS_SEED`` repeats the choices of
 an earlier run.
 """
