@@ -3,6 +3,7 @@
 
 from tests.functional.conftest import client
 from tests.functional.conftest import conf
+from tests.functional.conftest import deployment
 from tests.functional.conftest import ipc_dir
 from tests.functional.conftest import server
 from tests.functional.conftest import topic
@@ -12,6 +13,7 @@ from tests.functional.conftest import url
 __all__ = [
     'client',
     'conf',
+    'deployment',
     'ipc_dir',
     'server',
     'topic',
