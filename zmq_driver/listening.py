@@ -9,7 +9,6 @@ import errno
 import ipaddress
 import logging
 import pathlib
-import re
 import socket as posix
 from typing import NamedTuple
 from typing import Protocol
@@ -17,13 +16,12 @@ from typing import Protocol
 import zmq
 
 from zmq_driver import errors
+from zmq_driver import hosts
 from zmq_driver import interfaces
 
 LOG = logging.getLogger(__name__)
 
 _LOCAL_PORT_RANGE = pathlib.Path('/proc/sys/net/ipv4/ip_local_port_range')
-_LAST_PORT = 65535
-_HOST_NAME = re.compile(r'[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?')
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -71,7 +69,7 @@ class TcpListening:
         self._bind_address = bind_address.strip()
         self._host = (host or '').strip()
         self._ports = range(
-            first_port, min(first_port + port_count, _LAST_PORT + 1)
+            first_port, min(first_port + port_count, hosts.LAST_PORT + 1)
         )
         self._only = only
 
@@ -129,7 +127,7 @@ class TcpListening:
         address = _parse(self._host)
         if address is not None and not address.is_unspecified:
             return _literal(address)
-        if address is not None or not _HOST_NAME.fullmatch(self._host):
+        if address is not None or not hosts.is_name(self._host):
             raise errors.ListenFailure(
                 f'cannot listen for other hosts: rpc_zmq_host = '
                 f'{self._host!r} is not the name or address of a host; set '

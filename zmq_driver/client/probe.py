@@ -15,6 +15,7 @@ from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver import envelope
 from zmq_driver import errors
+from zmq_driver import hosts
 from zmq_driver import sockets
 from zmq_driver.client import exchange
 
@@ -155,8 +156,8 @@ def _is_accepted(endpoint: str) -> bool:
                 one.connect(place)
             return True
         host, _, port = place.rpartition(':')
-        bare = host.removeprefix('[').removesuffix(']')
-        posix.create_connection((bare, int(port)), SECOND_LOOK).close()
+        where = (hosts.unbracketed(host), int(port))
+        posix.create_connection(where, SECOND_LOOK).close()
     except (OSError, ValueError):
         return False
     return True

@@ -18,6 +18,7 @@ from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver import context as context_
 from zmq_driver import errors
+from zmq_driver import hosts
 from zmq_driver import interfaces
 from zmq_driver import listening
 from zmq_driver import options
@@ -213,7 +214,7 @@ def _overlap(settings: options.Settings) -> Finding:
 
 def _name(host: str) -> Finding:
     """See whether the name that others are told leads to this host."""
-    bare = host.removeprefix('[').removesuffix(']')
+    bare = hosts.unbracketed(host)
     try:
         found = {
             str(answer[4][0]).partition('%')[0]

@@ -17,6 +17,7 @@ import oslo_messaging
 from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver import envelope
+from zmq_driver import hosts
 from zmq_driver.matchmaker import base
 from zmq_driver.matchmaker import ring_file
 
@@ -253,7 +254,7 @@ def _server(entry: ring_file.Entry, where: address.Address) -> str:
         return entry.server
     if where.scope is address.Scope.NOTIFICATION:
         return ''
-    return entry.host.removeprefix('[').removesuffix(']')
+    return hosts.unbracketed(entry.host)
 
 
 def _record(topic: str, entry: ring_file.Entry) -> base.Record:

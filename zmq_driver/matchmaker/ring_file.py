@@ -11,8 +11,8 @@ import re
 from typing import Any
 from typing import NamedTuple
 
-_LAST_PORT = 65535
-_HOST_NAME = re.compile(r'[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?')
+from zmq_driver import hosts
+
 #: A host and a port: ``name:9501``, ``[2001:db8::7]:9501``.
 _WITH_PORT = re.compile(r'(\[[^]]*\]|[^:]*):(.*)')
 _KEYS = {'host', 'port', 'server'}
@@ -62,14 +62,14 @@ def parse(text: str, default_port: int) -> Ring:
             f'list of hosts'
         )
     ring = {}
-    for topic, hosts in found.items():
-        if not isinstance(hosts, list):
+    for topic, entries in found.items():
+        if not isinstance(entries, list):
             raise RingFileError(
-                f'topic {topic!r} has {_kind(hosts)}; write a list of hosts'
+                f'topic {topic!r} has {_kind(entries)}; write a list of hosts'
             )
         ring[topic] = tuple(
             _entry(host, default_port, f'topic {topic!r}, host {number}')
-            for number, host in enumerate(hosts, 1)
+            for number, host in enumerate(entries, 1)
         )
     return ring
 
@@ -117,7 +117,7 @@ def _split(text: str, default_port: int, where: str) -> tuple[str, int]:
 
 def _is_ipv6(text: str) -> bool:
     try:
-        ipaddress.IPv6Address(text.removeprefix('[').removesuffix(']'))
+        ipaddress.IPv6Address(hosts.unbracketed(text))
     except ValueError:
         return False
     return True
@@ -125,8 +125,8 @@ def _is_ipv6(text: str) -> bool:
 
 def _checked_host(host: str, where: str) -> str:
     if _is_ipv6(host):
-        return f'[{host.removeprefix("[").removesuffix("]")}]'
-    if not _HOST_NAME.fullmatch(host):
+        return f'[{hosts.unbracketed(host)}]'
+    if not hosts.is_name(host):
         raise RingFileError(
             f'{where}: {host!r} is neither the name nor the address of a host'
         )
@@ -134,10 +134,10 @@ def _checked_host(host: str, where: str) -> str:
 
 
 def _checked_port(port: Any, where: str) -> int:
-    if type(port) is not int or not 1 <= port <= _LAST_PORT:
+    if type(port) is not int or not 1 <= port <= hosts.LAST_PORT:
         raise RingFileError(
             f'{where}: {port!r} is not a port; write a number from 1 to '
-            f'{_LAST_PORT}'
+            f'{hosts.LAST_PORT}'
         )
     return port
 
