@@ -129,17 +129,12 @@ def snapshots() -> list[DriverStats]:
     return sorted(found, key=lambda stats: stats.number)
 
 
-def log(source: Source) -> None:
-    """Log one line with the figures of *source*, at DEBUG."""
-    LOG.debug('statistics of %s', source.stats())
-
-
 def log_now_and_then(
     source: Source, end: threading.Event, interval: float
 ) -> None:
-    """Log the figures of *source* until *end* is set.
+    """Log the figures of *source*, at DEBUG, until *end* is set.
 
     :param interval: seconds between two lines
     """
     while not end.wait(interval):
-        log(source)
+        LOG.debug('statistics of %s', source.stats())

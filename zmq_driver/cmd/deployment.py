@@ -6,6 +6,7 @@ import contextlib
 import os
 import types
 
+from cliff import lister
 from oslo_config import cfg
 import oslo_messaging
 
@@ -60,6 +61,27 @@ def seconds(text: str) -> float:
             f'{text!r} is not a number of seconds above 0'
         )
     return value
+
+
+class TableCommand(lister.Lister):
+    """A command that shows a deployment as a table, and may pass judgement.
+
+    Thread: owner only (the main thread).
+    """
+
+    #: Set to False to have the exit status 1.
+    passed = True
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of the command's arguments."""
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        add_arguments(parser)
+        return parser
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Show the table; return the exit status."""
+        status = int(super().run(parsed_args) or 0)
+        return status or int(not self.passed)
 
 
 class Deployment:
@@ -164,12 +186,13 @@ class Deployment:
                 return registration._replace(route=route)
         return registration
 
-    def is_alive(self, registration: address.Registration) -> bool:
-        """Return whether a listener answers."""
-        prober = self.prober(self.reachable(registration))
-        with contextlib.closing(prober):
-            found = prober.probe(self.timeout)
-        return found.condition is probe.Condition.ALIVE
+    def ask(self, registration: address.Registration) -> probe.Finding:
+        """Probe a listener once.
+
+        :param registration: from :meth:`reachable`
+        """
+        with contextlib.closing(self.prober(registration)) as prober:
+            return prober.probe(self.timeout)
 
     def prober(self, registration: address.Registration) -> probe.Prober:
         """Return what probes a listener."""

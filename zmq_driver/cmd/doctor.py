@@ -9,7 +9,6 @@ import resource
 import socket
 from typing import NamedTuple
 
-from cliff import lister
 from oslo_config import cfg
 import oslo_messaging
 import zmq
@@ -22,6 +21,7 @@ from zmq_driver import hosts
 from zmq_driver import interfaces
 from zmq_driver import listening
 from zmq_driver import options
+from zmq_driver.client import probe
 from zmq_driver.cmd import deployment
 from zmq_driver.cmd import targets
 from zmq_driver.matchmaker import base
@@ -62,7 +62,7 @@ class Finding(NamedTuple):
     advice: str = ''
 
 
-class Doctor(lister.Lister):
+class Doctor(deployment.TableCommand):
     """Check configuration, names, ports, the matchmaker and limits.
 
     The exit status is 1 if there is an error.
@@ -70,22 +70,10 @@ class Doctor(lister.Lister):
     Thread: owner only (the main thread).
     """
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of the command's arguments."""
-        parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        deployment.add_arguments(parser)
-        return parser
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """Show the table; return the exit status."""
-        self._healthy = True
-        status = int(super().run(parsed_args) or 0)
-        return status or int(not self._healthy)
-
     def take_action(self, parsed_args: argparse.Namespace) -> targets.Table:
         """Return the table."""
         findings = list(examine(parsed_args))
-        self._healthy = not any(f.level.failed for f in findings)
+        self.passed = not any(f.level.failed for f in findings)
         columns = ('Check', 'Result', 'Finding', 'What to do')
         return columns, [
             (f.check, f.level.name, f.text, f.advice) for f in findings
@@ -298,7 +286,10 @@ def _listeners(
     """Probe the listeners of this host."""
     here = [r for r in records if r.host == socket.gethostname()]
     lost = [
-        record for record in here if not found.is_alive(record.registration)
+        record
+        for record in here
+        if found.ask(found.reachable(record.registration)).condition
+        is not probe.Condition.ALIVE
     ]
     if lost:
         yield Finding(

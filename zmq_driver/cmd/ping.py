@@ -8,8 +8,6 @@ import statistics
 import time
 from typing import Any
 
-from cliff import lister
-
 from zmq_driver import address
 from zmq_driver.client import probe
 from zmq_driver.cmd import deployment
@@ -29,7 +27,7 @@ COLUMNS = (
 )
 
 
-class Ping(lister.Lister):
+class Ping(deployment.TableCommand):
     """Measure the round trip to the listeners of a topic.
 
     The process answers without running anything. The exit status is 1 if
@@ -64,14 +62,7 @@ class Ping(lister.Lister):
             metavar='SECONDS',
             help='between two rounds (default: %(default)s)',
         )
-        deployment.add_arguments(parser)
         return parser
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """Show the table; return the exit status."""
-        self._lossless = True
-        status = int(super().run(parsed_args) or 0)
-        return status or int(not self._lossless)
 
     def take_action(self, parsed_args: argparse.Namespace) -> targets.Table:
         """Return the table."""
@@ -95,7 +86,7 @@ class Ping(lister.Lister):
                 registrations, findings, strict=True
             )
         ]
-        self._lossless = all(row[3] == row[4] for row in rows)
+        self.passed = all(row[3] == row[4] for row in rows)
         return COLUMNS, rows
 
 

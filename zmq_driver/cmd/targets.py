@@ -4,11 +4,8 @@
 import argparse
 from collections.abc import Iterable
 from collections.abc import Iterator
-import contextlib
 import datetime
 from typing import Any
-
-from cliff import lister
 
 from zmq_driver import address
 from zmq_driver.client import probe
@@ -69,20 +66,26 @@ def rounded(value: float | None, digits: int = 0) -> float | int | None:
     return round(value, digits) if digits else round(value)
 
 
-class List(lister.Lister):
-    """List every listener that is registered.
-
-    Whether it is really there is what ``targets check`` finds out.
+class _Targets(deployment.TableCommand):
+    """A table of those registrations that the operator chooses.
 
     Thread: owner only (the main thread).
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of the command's arguments."""
-        parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        deployment.add_arguments(parser)
+        parser = super().get_parser(prog_name)
         add_filters(parser)
         return parser
+
+
+class List(_Targets):
+    """List every listener that is registered.
+
+    Whether it is really there is what ``targets check`` finds out.
+
+    Thread: owner only (the main thread).
+    """
 
     def take_action(self, parsed_args: argparse.Namespace) -> Table:
         """Return the table."""
@@ -105,7 +108,7 @@ def _describe(record: base.Record) -> tuple[Any, ...]:
     )
 
 
-class Check(lister.Lister):
+class Check(_Targets):
     """Contact every listener that is registered.
 
     *alive*: it is there. *dead*: no connection. *mute*: connected, but
@@ -114,19 +117,6 @@ class Check(lister.Lister):
 
     Thread: owner only (the main thread).
     """
-
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Return the parser of the command's arguments."""
-        parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        deployment.add_arguments(parser)
-        add_filters(parser)
-        return parser
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """Show the table; return the exit status."""
-        self._all_alive = True
-        status = int(super().run(parsed_args) or 0)
-        return status or int(not self._all_alive)
 
     def take_action(self, parsed_args: argparse.Namespace) -> Table:
         """Return the table."""
@@ -141,11 +131,9 @@ class Check(lister.Lister):
         self, found: deployment.Deployment, record: base.Record
     ) -> tuple[Any, ...]:
         registration = found.reachable(record.registration)
-        prober = found.prober(registration)
-        with contextlib.closing(prober):
-            finding = prober.probe(found.timeout)
+        finding = found.ask(registration)
         if finding.condition is not probe.Condition.ALIVE:
-            self._all_alive = False
+            self.passed = False
         return (
             *names(registration),
             registration.route.endpoint,
