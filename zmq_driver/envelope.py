@@ -43,6 +43,8 @@ FANOUT: Final = 0x04
 NOTIFICATION: Final = 0x08
 #: The body of this REPLY is an exception.
 FAILURE: Final = 0x10
+#: The request went to this listener before, over a connection that is lost.
+RESENT: Final = 0x20
 
 #: Body codecs.
 CODEC_NONE: Final = 0
@@ -63,7 +65,7 @@ class Kind(enum.IntEnum):
 
 
 class NackReason(enum.IntEnum):
-    """Why a receiver did not take a request. Nothing ran, whatever it says.
+    """Why a receiver did not take a request. Only FORGOTTEN may have run.
 
     Thread: any (immutable).
     """
@@ -82,6 +84,10 @@ class NackReason(enum.IntEnum):
     EXPIRED = 6
     #: The receiver has a defect, which its log tells about.
     FAILED = 7
+    #: The receiver did not run for a while; who still waits sends again.
+    STALLED = 8
+    #: The receiver may have had the request, and has no answer any more.
+    FORGOTTEN = 9
 
 
 class EnvelopeError(ValueError):
@@ -161,9 +167,10 @@ _Shape = tuple[Kind, int, int, int]
 
 def _shapes() -> Iterator[_Shape]:
     """Yield every combination that means something; all others are errors."""
-    for ack in (0, WANT_ACK):
-        for flags in (0, WANT_REPLY, FANOUT, NOTIFICATION):
-            yield Kind.REQUEST, flags | ack, CODEC_JSON, 0
+    for flags in (0, WANT_REPLY, FANOUT, NOTIFICATION):
+        for other in (0, WANT_ACK, RESENT, WANT_ACK | RESENT):
+            if (flags | other) & (WANT_ACK | WANT_REPLY) or not other:
+                yield Kind.REQUEST, flags | other, CODEC_JSON, 0
     for flags in (WANT_ACK, WANT_ACK | NOTIFICATION):
         yield Kind.REQUEST, flags, CODEC_NONE, 0
     for failure in (0, FAILURE):
@@ -220,9 +227,7 @@ def encode_request(
     """
     prefix = _PREFIXES.get((Kind.REQUEST, flags, codec, 0))
     if prefix is None:
-        raise EnvelopeError(
-            f'no request has the flags {flags!r} and codec {codec}'
-        )
+        raise EnvelopeError(f'a request with flags {flags!r}, codec {codec}')
     if len(message_id) != ID_SIZE or len(incarnation) != ID_SIZE:
         raise EnvelopeError(
             f'a message id of {len(message_id)} bytes and an incarnation of '
@@ -301,9 +306,7 @@ def decode(frames: Sequence[bytes]) -> Message:
 def _encode_answer(message_id: bytes, *shape: int) -> bytes:
     prefix = _PREFIXES.get(shape)
     if prefix is None:
-        raise EnvelopeError(
-            f'kind, flags, codec and reason do not go together: {shape}'
-        )
+        raise EnvelopeError(f'kind, flags, codec and reason: {shape}')
     if len(message_id) != ID_SIZE:
         raise EnvelopeError(f'a message id of {len(message_id)} bytes')
     return prefix + message_id + _ANSWER_TAIL

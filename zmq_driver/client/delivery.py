@@ -40,6 +40,8 @@ _REFUSALS = {
     ),
     envelope.NackReason.EXPIRED: 'got it too late',
     envelope.NackReason.FAILED: 'failed to take it, see its log',
+    envelope.NackReason.STALLED: 'did not run for a while',
+    envelope.NackReason.FORGOTTEN: 'may have had it before',
     envelope.NackReason.UNSUPPORTED_VERSION: (
         f'does not speak version {envelope.VERSION} of the wire protocol; '
         f'run the same release of the driver on both ends'

@@ -198,3 +198,15 @@ def test_message_ids_differ_between_makers_and_threads():
         thread.join(30)
     assert len(set(found)) == 8 * 2000
     assert {len(identity) for identity in found} == {envelope.ID_SIZE}
+
+
+@pytest.mark.spec('WP-25')
+def test_message_ids_name_their_maker_and_count():
+    makers = [exchange.MessageIds(), exchange.MessageIds()]
+    found = [[maker.next() for _ in range(300)] for maker in makers]
+    for ids in found:
+        assert len({one[:8] for one in ids}) == 1
+        assert [int.from_bytes(one[8:], 'big') for one in ids] == list(
+            range(300)
+        )
+    assert found[0][0][:8] != found[1][0][:8]
