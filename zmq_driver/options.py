@@ -8,6 +8,7 @@ import typing
 from oslo_config import cfg
 import oslo_messaging
 
+from zmq_driver import duplicate_options
 from zmq_driver import option_types
 from zmq_driver import redis_options
 from zmq_driver import tcp_options
@@ -236,6 +237,7 @@ _OPTIONS = [
         'each topic, if the transport URL has no path. It is read again '
         'when it changes.',
     ),
+    *duplicate_options.OPTIONS,
     *redis_options.OPTIONS,
     *tcp_options.OPTIONS,
 ]
@@ -250,7 +252,9 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(redis_options.RedisSettings):
+class Settings(
+    duplicate_options.DuplicateSettings, redis_options.RedisSettings
+):
     """The value of every option, read once when a driver is made.
 
     One field per option, of the same name.

@@ -42,6 +42,7 @@ from zmq_driver.matchmaker import cache as matchmaker_cache
 from zmq_driver.matchmaker import refreshed
 from zmq_driver.matchmaker import sweep
 from zmq_driver.server import listener as listener_
+from zmq_driver.server import recent
 from zmq_driver.server import router as router_
 
 LOG = logging.getLogger(__name__)
@@ -310,6 +311,7 @@ class Runtime:
             self._socket_options,
             self.counters,
             self._bind_tcp(addresses, server) if self._spans_hosts else None,
+            recent.Recent(settings=self._settings),
         )
         try:
             router.start(clock.Deadline(BIND_TIMEOUT))

@@ -33,7 +33,7 @@ from zmq_driver.server import wakeup
 LOG = logging.getLogger(__name__)
 
 #: Seconds after which an idle router thread looks round unasked.
-POLL_INTERVAL = 5.0
+POLL_INTERVAL = 0.5
 
 
 class Channel:

@@ -48,7 +48,7 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
             # oslo.messaging beats at half of it, in whole seconds.
             self.client_timeout = header.monitor_timeout
         self._router = router
-        self._routing_id = delivery.routing_id
+        self._record = delivery.record
         self._message_id = header.message_id
         self._wants_reply = bool(header.flags & envelope.WANT_REPLY)
         self._max_size = max_size
@@ -85,7 +85,8 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
         """Tell the waiting caller that its call is still being executed."""
         if self._wants_reply:
             self._router.send(
-                self._routing_id, envelope.encode_heartbeat(self._message_id)
+                self._record.routing_id,
+                envelope.encode_heartbeat(self._message_id),
             )
 
     def _reply(self, reply: Any, failure: Any) -> None:
@@ -101,8 +102,8 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
                 failure = sys.exc_info()
         if content is None:
             content = _encode_failure(failure, self._max_size)
-        self._router.send(
-            self._routing_id,
+        self._router.reply(
+            self._record,
             envelope.encode_reply(self._message_id, failure is not None),
             content,
         )

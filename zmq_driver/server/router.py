@@ -27,6 +27,7 @@ from zmq_driver import errors
 from zmq_driver import sockets
 from zmq_driver import threads
 from zmq_driver.server import channel as channel_
+from zmq_driver.server import recent as recent_
 
 LOG = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ ERROR_PAUSE = 0.1
 class Delivery(NamedTuple):
     """One request as it came in."""
 
-    #: The connection that it came from, and the reply goes to.
-    routing_id: bytes
+    #: Where the reply goes, and what keeps it from running twice.
+    record: recent_.Record
     header: envelope.Header
     #: The request body as it was on the wire.
     body: bytes
@@ -80,12 +81,14 @@ class Router:
         options: sockets.SocketOptions,
         counters: counters_.Counters,
         bind_tcp: Callable[[sockets.RouterSocket], str] | None = None,
+        recent: recent_.Recent | None = None,
     ) -> None:
         """Describe the router; nothing is opened yet.
 
         :param endpoint: where to bind, ``ipc://`` followed by a path
         :param bind_tcp: binds the socket for other hosts too, and returns
             the endpoint that they connect to; None: nobody else is to come
+        :param recent: the memory of requests; None: one with the defaults
         """
         self.endpoint = endpoint
         #: The endpoint for other hosts once the router runs; '' if none.
@@ -95,6 +98,8 @@ class Router:
         self._context = context
         self._options = options
         self._counters = counters
+        self._recent = recent or recent_.Recent()
+        self._repeat_log = counters_.LimitedLog(LOG, logging.DEBUG)
         self._lock = threading.Lock()
         # Replaced as a whole under the lock, read without it.
         self._sinks: dict[bytes, Sink] = {}
@@ -156,11 +161,26 @@ class Router:
         It works from any thread until the driver's cleanup.
         """
         channel = self._channel
-        # A method may have forked: the socket is the parent's.
-        if channel is None or os.getpid() != self._pid:
+        if channel is None or self._is_forked():
             self._counters.add('replies_unroutable')
         else:
             channel.send((routing_id, header, body))
+
+    def reply(
+        self, record: recent_.Record, header: bytes, body: bytes
+    ) -> None:
+        """Send the answer of a call to whoever waits for it, and keep it.
+
+        It works from any thread until the driver's cleanup.
+        """
+        if self._is_forked():
+            self._counters.add('replies_unroutable')
+            return
+        self.send(self._recent.finish(record, (header, body)), header, body)
+
+    def _is_forked(self) -> bool:
+        """Return whether a method forked: all this is the parent's."""
+        return os.getpid() != self._pid
 
     def stop(self, deadline: clock.Deadline) -> bool:
         """Send what is queued, close the socket and end the thread.
@@ -215,6 +235,7 @@ class Router:
                     if self._is_wanted():
                         break
                 else:
+                    self._recent.expire()
                     channel.wait(self._is_wanted)
             except zmq.ContextTerminated:
                 return
@@ -270,7 +291,12 @@ class Router:
         if header.kind is not envelope.Kind.REQUEST:
             self._undecodable(f'{header.kind.name} is nothing for a server')
             return
-        reason = self._deliver(routing_id, message)
+        if header.codec == envelope.CODEC_NONE:
+            # A probe: that the listener is here is all that it asks for.
+            found = self._find(header) is not None
+            reason = None if found else envelope.NackReason.UNKNOWN_TARGET
+        else:
+            reason = self._take(routing_id, message)
         if reason is not None:
             self._counters.add('messages_refused')
             answer = envelope.encode_nack(header.message_id, reason)
@@ -280,16 +306,55 @@ class Router:
             return
         self.send(routing_id, answer)
 
-    def _deliver(
+    def _take(
         self, routing_id: bytes, message: envelope.Message
+    ) -> envelope.NackReason | None:
+        """Hand over a request, unless that was done before."""
+        header = message.header
+        record = self._recent.take(header, routing_id)
+        if isinstance(record, recent_.Repeat):
+            return self._repeat(routing_id, header, record)
+        # A worker may answer before it is handed over.
+        taken = False
+        try:
+            reason = self._deliver(record, message)
+            taken = reason is None
+        finally:
+            if not taken:
+                self._recent.remove(record)
+        if taken and not header.flags & envelope.WANT_REPLY:
+            self._recent.finish(record)
+        return reason
+
+    def _repeat(
+        self,
+        routing_id: bytes,
+        header: envelope.Header,
+        repeat: recent_.Repeat,
+    ) -> envelope.NackReason | None:
+        """Answer a request as it was answered before."""
+        self._repeat_log(
+            'message %s came again, or too late to tell, at %s: it is not '
+            'run again',
+            header.message_id.hex(),
+            self.endpoint,
+        )
+        if repeat.known:
+            self._counters.add('messages_duplicate')
+        if repeat.forgotten:
+            self._counters.add('messages_forgotten')
+            return envelope.NackReason.FORGOTTEN
+        if repeat.answer is not None:
+            self.send(routing_id, *repeat.answer)
+        return None
+
+    def _deliver(
+        self, record: recent_.Record, message: envelope.Message
     ) -> envelope.NackReason | None:
         header = message.header
         sink = self._find(header)
         if sink is None:
             return envelope.NackReason.UNKNOWN_TARGET
-        if header.codec == envelope.CODEC_NONE:
-            # A probe: that the listener is here is all that it asks for.
-            return None
         try:
             ctxt, payload = body_.decode_request(message.body)
         except body_.BodyDecodeError as error:
@@ -297,7 +362,7 @@ class Router:
             return envelope.NackReason.UNDECODABLE
         try:
             reason = sink.deliver(
-                Delivery(routing_id, header, message.body, ctxt, payload)
+                Delivery(record, header, message.body, ctxt, payload)
             )
         except Exception:
             LOG.exception('message %s was not taken', header.message_id.hex())

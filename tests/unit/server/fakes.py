@@ -9,6 +9,7 @@ import threading
 from zmq_driver import address
 from zmq_driver import envelope
 from zmq_driver.matchmaker import base
+from zmq_driver.server import recent
 from zmq_driver.server import router
 
 RPC = address.Address(address.Scope.RPC, 'exchange', 'topic')
@@ -30,7 +31,11 @@ def delivery(
         codec=envelope.CODEC_JSON,
     )
     return router.Delivery(
-        b'client', header, b'[{}, {}]', {'user': 'u'}, message or {'n': number}
+        recent.Record(header.message_id, b'client'),
+        header,
+        b'[{}, {}]',
+        {'user': 'u'},
+        message or {'n': number},
     )
 
 
@@ -48,6 +53,9 @@ class Router:
     def send(self, routing_id, header, body=b''):
         message = envelope.decode([header, body])
         self.sent.append((routing_id, message))
+
+    def reply(self, record, header, body):
+        self.send(record.routing_id, header, body)
 
     def attach(self, sink):
         self.story.append('attach')

@@ -2,6 +2,7 @@
 """The router thread."""
 
 import errno
+import itertools
 import logging
 import os
 import threading
@@ -79,9 +80,14 @@ def client(context, router):
     socket.close()
 
 
-def send(client, topic='topic', body=BODY, **fields):
+_numbers = itertools.count()
+
+
+def send(client, topic='topic', body=BODY, message_id=None, **fields):
     fields = {'flags': envelope.WANT_ACK, **fields}
-    header = envelope.encode_request(ID, 'exchange', topic, **fields)
+    if message_id is None:
+        message_id = next(_numbers).to_bytes(16, 'big')
+    header = envelope.encode_request(message_id, 'exchange', topic, **fields)
     client.send_multipart([header, body])
 
 
@@ -102,7 +108,7 @@ def detach(router, sink):
 def test_accepted_request_is_acknowledged(router, client, counts):
     sink = Sink()
     router.attach(sink)
-    found = ask(client)
+    found = ask(client, message_id=ID)
     assert (found.kind, found.message_id) == (envelope.Kind.ACK, ID)
     [delivery] = sink.got
     assert delivery.message == {'method': 'm'}
@@ -117,7 +123,7 @@ def test_answer_from_another_thread(router, client):
     send(client, flags=envelope.WANT_REPLY)
     waiting.until(lambda: sink.got, 'request')
     detach(router, sink)
-    router.send(sink.got[0].routing_id, envelope.encode_reply(ID), b'1')
+    router.reply(sink.got[0].record, envelope.encode_reply(ID), b'1')
     assert answer(client).kind is envelope.Kind.REPLY
 
 
@@ -343,7 +349,8 @@ def test_stop_sends_what_waits(context, counts):
     send(client, flags=envelope.WANT_REPLY)
     waiting.until(lambda: sink.got, 'request')
     for _ in range(50):
-        router.send(sink.got[0].routing_id, envelope.encode_heartbeat(ID))
+        routing_id = sink.got[0].record.routing_id
+        router.send(routing_id, envelope.encode_heartbeat(ID))
     assert router.stop(clocks.Deadline(30))
     for _ in range(50):
         assert answer(client).kind is envelope.Kind.HEARTBEAT
