@@ -59,6 +59,13 @@ class Counters:
     #: Every name that may be counted, with its meaning.
     NAMES = {
         'requests_sent': 'requests handed to a connected socket',
+        'requests_answered': 'requests that were acknowledged or replied to',
+        'requests_retried': 'attempts that were made after one that failed',
+        'requests_resent': (
+            'requests sent again to the same listener after the connection '
+            'to it was lost'
+        ),
+        'requests_timed_out': 'requests without an answer by their deadline',
         'requests_refused': 'attempts that were answered with a NACK',
         'requests_not_sent': 'attempts without a connected peer',
         'peers_lost': 'peers that went away during an exchange',

@@ -31,11 +31,7 @@ from zmq_driver import report
 from zmq_driver import sockets
 from zmq_driver import statistics
 from zmq_driver import threads
-from zmq_driver.client import delivery as delivery_
-from zmq_driver.client import exchange
-from zmq_driver.client import notifier as notifier_
-from zmq_driver.client import routing as routing_
-from zmq_driver.client import rpc
+from zmq_driver.client import clients
 from zmq_driver.client import suspects as suspects_
 from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.matchmaker import cache as matchmaker_cache
@@ -128,24 +124,15 @@ class Runtime:
                 ),
             )
         )
-        routing = routing_.Routing(
-            self.matchmaker,
-            settings.retry_interval,
-            self._sleep,
-            self._suspects,
-        )
-        ids = exchange.MessageIds()
-        delivery = delivery_.Delivery(
+        self.rpc, self.notifier = clients.assemble(
             self.pool,
-            routing,
+            self.matchmaker,
+            self._suspects,
             self.counters,
-            settings.connect_timeout,
+            settings,
             self._sleep,
+            allowed_remote_exmods,
         )
-        self.rpc = rpc.RpcClient(
-            delivery, routing, ids, self.counters, allowed_remote_exmods
-        )
-        self.notifier = notifier_.Notifier(delivery, routing, ids)
         self._show_statistics()
 
     def listen(

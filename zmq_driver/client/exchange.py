@@ -124,6 +124,7 @@ class Exchange:
                     # The call is being executed.
                     monitor = deadline.within(monitor_timeout)
             if left <= 0.0:
+                self._counters.add('requests_timed_out')
                 raise errors.ReplyTimeout(
                     self._describe_timeout(deadline, monitor_timeout)
                 )

@@ -1,177 +1,183 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many copies of a message at once, over a bounded number of sockets."""
+"""One copy of a message to every server of a topic."""
 
+from collections.abc import Collection
 from collections.abc import Sequence
 import logging
-import math
+from typing import NamedTuple
 
 from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver import counters as counters_
 from zmq_driver import errors
-from zmq_driver import pool as pool_
-from zmq_driver import sockets
-from zmq_driver.client import delivery as delivery_
-from zmq_driver.client import exchange as exchange_
+from zmq_driver.client import copies
+from zmq_driver.client import request as request_
+from zmq_driver.client import retry as retry_
+from zmq_driver.client import routing as routing_
+from zmq_driver.client import sender as sender_
+from zmq_driver.matchmaker import base as matchmaker_base
 
 LOG = logging.getLogger(__name__)
 
-#: Copies of a fanout that are on their way at once.
-FANOUT_WINDOW = 32
-#: Seconds to wait for one connection before looking at the next one.
-CONNECT_SLICE = 0.01
-
-Lease = pool_.SocketLease[str, sockets.PeerSocket]
+_Routes = Sequence[address.Route]
 
 
-class Round:
-    """One attempt to send a fanout to a number of servers.
+class _Missing(NamedTuple):
+    """Servers without a copy.
 
-    The copies are sent before the first acknowledgement is waited for, so
-    that the round takes as long as its slowest server and not as long as all
-    of them.
+    Thread: any (immutable).
+    """
 
-    Thread: owner only (the leases check).
+    #: They did not get it, and may get it yet.
+    again: _Routes
+    #: Nothing more is tried.
+    given_up: _Routes
+
+
+class Fanout:
+    """Sends copies to all servers that are registered.
+
+    Thread: any; each fanout runs on its caller's thread.
     """
 
     def __init__(
         self,
-        delivery: delivery_.Delivery,
+        sender: sender_.Sender,
+        routing: routing_.Routing,
         counters: counters_.Counters,
-        request: delivery_.Request,
-        deadline: clock.Deadline,
     ) -> None:
-        """Prepare to send *request* over the sockets of *delivery*."""
-        self._delivery = delivery
+        """Send with *sender* to whom *routing* finds."""
+        self._sender = sender
+        self._routing = routing
         self._counters = counters
-        self._request = request
-        self._deadline = deadline
-        self._unsent: list[address.Route] = []
 
     def send(
-        self, routes: Sequence[address.Route]
-    ) -> tuple[address.Route, ...]:
-        """Send a copy to each; return those that it did not reach."""
-        leases: list[tuple[address.Route, Lease]] = []
-        try:
-            for route in routes:
-                if len(leases) >= FANOUT_WINDOW:
-                    self._exchange(leases)
-                lease = self._checkout(route, holds_leases=bool(leases))
-                if lease is None and leases:
-                    # Holding sockets while waiting for one more could lock
-                    # two fanouts against each other.
-                    self._exchange(leases)
-                    lease = self._checkout(route, holds_leases=False)
-                if lease is None:
-                    self._unsent.append(route)
-                else:
-                    leases.append((route, lease))
-            self._exchange(leases)
-        finally:
-            # Left over if something came in between: an interrupt, or the
-            # cleanup of the driver.
-            while leases:
-                _, lease = leases.pop()
-                lease.retire(pool_.EvictReason.UNFINISHED)
-                lease.release()
-        return tuple(self._unsent)
-
-    def _checkout(
-        self, route: address.Route, holds_leases: bool
-    ) -> Lease | None:
-        deadline = self._deadline.within(0.0 if holds_leases else math.inf)
-        try:
-            return self._delivery.checkout(route, deadline)
-        except (errors.PeerNotReady, errors.DeliveryRefused) as error:
-            LOG.debug('a fanout copy waits: %s', error)
-            return None
-
-    def _exchange(self, leases: list[tuple[address.Route, Lease]]) -> None:
-        """Send over all *leases*, wait for all answers, release all."""
-        for route, lease, exchange in self._send_all(leases):
-            self._receive(route, lease, exchange)
-        while leases:
-            _, lease = leases.pop()
-            lease.release()
-
-    def _send_all(
-        self, leases: Sequence[tuple[address.Route, Lease]]
-    ) -> list[tuple[address.Route, Lease, exchange_.Exchange]]:
-        """Send to whom there is a connection first, to the others as it
-        comes up.
-        """
-        sent = []
-        give_up = self._deadline.within(self._delivery.connect_timeout)
-        while leases:
-            waiting = []
-            for route, lease in leases:
-                try:
-                    if not self._is_connected(route, lease, give_up):
-                        waiting.append((route, lease))
-                        continue
-                    exchange = self._delivery.send(
-                        lease, route, self._request, self._deadline
-                    )
-                except errors.PeerNotReady as error:
-                    self._not_sent(route, lease, error)
-                else:
-                    sent.append((route, lease, exchange))
-            leases = waiting
-        return sent
-
-    def _is_connected(
-        self, route: address.Route, lease: Lease, give_up: clock.Deadline
-    ) -> bool:
-        """Return whether there is a connection, after a short wait.
-
-        :raises errors.PeerNotReady: there will be none
-        """
-        if not lease.fresh:
-            return True
-        try:
-            if lease.socket.wait_connected(CONNECT_SLICE):
-                return True
-            if give_up.passed():
-                raise errors.PeerNotReady('no connection in time')
-        except errors.PeerNotReady:
-            self._delivery.note_unreachable(route)
-            raise
-        return False
-
-    def _not_sent(
-        self,
-        route: address.Route,
-        lease: Lease,
-        problem: object,
+        self, request: request_.Request, attempts: retry_.Attempts
     ) -> None:
-        LOG.debug('a fanout copy to %s was not sent: %s', route, problem)
-        lease.retire(pool_.EvictReason.UNHEALTHY)
-        self._unsent.append(route)
+        """Send one copy to every server that is registered now.
 
-    def _receive(
-        self,
-        route: address.Route,
-        lease: Lease,
-        exchange: exchange_.Exchange,
-    ) -> None:
+        A copy that reached no server is tried again as long as that server
+        is registered; but those that cannot be connected to are given up
+        after ``connect_timeout``, because they may be dead. A copy that may
+        have reached its server is asked for once more. What could not be
+        delivered is logged and counted.
+
+        :raises errors.DeliveryRefused: the matchmaker cannot be asked, so
+            that nothing was sent
+        :raises errors.DeliveryUnconfirmed: the driver was cleaned up
+        """
         try:
-            answer = self._delivery.receive(
-                exchange, route, self._request, self._deadline
-            )
-            delivery_.check(answer, route, self._request)
-        except errors.Refused as error:
-            LOG.debug('a fanout copy is tried again: %s', error)
-            self._unsent.append(route)
-        except errors.DeliveryRefused as error:
-            self._counters.add('fanout_copies_failed')
-            LOG.warning('a fanout copy cannot be delivered: %s', error)
-        except (errors.PeerLost, errors.ReplyTimeout) as error:
-            lease.retire(pool_.EvictReason.UNFINISHED)
-            self._counters.add('fanout_copies_failed')
+            routes = self._routing.look(
+                request.where, attempts.deadline
+            ).routes
+        except matchmaker_base.MatchmakerUnavailable as error:
+            raise errors.DeliveryRefused(
+                f'the fanout to {request.where} was not sent: the matchmaker '
+                f'cannot be asked: {error}'
+            ) from error
+        try:
+            missing = self._send_copies(request, routes, attempts)
+        except errors.DriverClosed as error:
+            raise errors.DeliveryUnconfirmed(
+                f'the fanout to {request.where} was cut short, some servers '
+                f'may have it: {error}'
+            ) from None
+        if missing:
+            self._counters.add('fanout_copies_failed', len(missing))
             LOG.warning(
-                'a fanout copy to %s server %s was not acknowledged: %s',
-                self._request.where,
-                route.server,
-                error,
+                'fanout %s to %s was not delivered to %d server(s): %s',
+                request.message_id.hex(),
+                request.where,
+                len(missing),
+                ', '.join(sorted(route.server for route in missing)),
             )
+
+    def _send_copies(
+        self,
+        request: request_.Request,
+        routes: _Routes,
+        attempts: retry_.Attempts,
+    ) -> _Routes:
+        """Send a copy to each of *routes*; return those it did not reach."""
+        given_up: list[address.Route] = []
+        connect = attempts.deadline.within(self._sender.connect_timeout)
+        suspects = self._routing.suspects
+        avoided = {route for route in routes if suspects.avoids(route)}
+        while routes:
+            again, hopeless = self._send_round(
+                request, routes, avoided, attempts.deadline, connect
+            )
+            given_up += hopeless
+            if not again:
+                break
+            self._routing.invalidate(request.where)
+            if not attempts.failed():
+                given_up += again
+                break
+            self._counters.add('requests_retried', len(again))
+            attempts.pause()
+            routes = self._still_there(request.where, again, attempts.deadline)
+        return given_up
+
+    def _send_round(
+        self,
+        request: request_.Request,
+        routes: _Routes,
+        avoided: Collection[address.Route],
+        deadline: clock.Deadline,
+        connect: clock.Deadline,
+    ) -> _Missing:
+        """Send to all of *routes* once.
+
+        :param avoided: those that are not waited for a second time
+        :param connect: until when connections are waited for
+        """
+        outcome = self._round(request, deadline).send(routes, connect.left())
+        again = [*outcome.unsent, *outcome.refused]
+        given_up = []
+        for route in outcome.unreachable:
+            if route in avoided or connect.passed():
+                given_up.append(route)
+            else:
+                again.append(route)
+        if outcome.lost:
+            missing = self._ask_again(request, outcome.lost, deadline)
+            again += missing.again
+            given_up += missing.given_up
+        return _Missing(again, given_up)
+
+    def _ask_again(
+        self,
+        request: request_.Request,
+        routes: _Routes,
+        deadline: clock.Deadline,
+    ) -> _Missing:
+        """Ask those whose connection was lost what became of their copy."""
+        self._counters.add('requests_resent', len(routes))
+        outcome = self._round(request_.resent(request), deadline).send(
+            routes, deadline.within(sender_.RESEND_WINDOW).left()
+        )
+        return _Missing(
+            outcome.refused,
+            [*outcome.unsent, *outcome.unreachable, *outcome.lost],
+        )
+
+    def _round(
+        self, request: request_.Request, deadline: clock.Deadline
+    ) -> copies.Round:
+        return copies.Round(
+            self._sender, self._routing, self._counters, request, deadline
+        )
+
+    def _still_there(
+        self,
+        where: address.Address,
+        routes: _Routes,
+        deadline: clock.Deadline,
+    ) -> _Routes:
+        """Return those of *routes* that did not leave meanwhile."""
+        try:
+            present = set(self._routing.look(where, deadline).routes)
+        except matchmaker_base.MatchmakerUnavailable:
+            return routes
+        return [route for route in routes if route in present]

@@ -12,6 +12,7 @@ from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver.client import delivery as delivery_
 from zmq_driver.client import exchange as exchange_
+from zmq_driver.client import request as request_
 from zmq_driver.client import retry as retry_
 from zmq_driver.client import routing as routing_
 from zmq_driver.matchmaker import base as matchmaker_base
@@ -138,11 +139,11 @@ class Notifier:
         for index, name in enumerate(names):
             # One pool that does not answer leaves the others their share.
             share = deadline.within(deadline.left() / (len(names) - index))
-            request = delivery_.Request(where, name, _FLAGS, body, message_id)
+            request = request_.Request(where, name, _FLAGS, body, message_id)
             try:
                 self._notify_pool(request, share, retry)
                 served += 1
-            except delivery_.Undelivered as error:
+            except request_.Undelivered as error:
                 # Its last member has left: it is no pool any more.
                 if not error.nobody:
                     problems.append(f'listener pool {name!r}: {error}')
@@ -164,7 +165,7 @@ class Notifier:
 
     def _notify_pool(
         self,
-        request: delivery_.Request,
+        request: request_.Request,
         deadline: clock.Deadline,
         retry: int | None,
     ) -> None:
@@ -186,7 +187,7 @@ class Notifier:
                     raise
                 lost = error
                 LOG.debug('%s; another listener gets it', error)
-            except (delivery_.Undelivered, errors.DriverClosed):
+            except (request_.Undelivered, errors.DriverClosed):
                 if lost is None:
                     raise
                 # Nobody else took it; the one that died may have run it.

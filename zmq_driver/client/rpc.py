@@ -17,10 +17,8 @@ from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver.client import delivery as delivery_
 from zmq_driver.client import exchange as exchange_
-from zmq_driver.client import fanout
-from zmq_driver.client import retry as retry_
-from zmq_driver.client import routing as routing_
-from zmq_driver.matchmaker import base as matchmaker_base
+from zmq_driver.client import fanout as fanout_
+from zmq_driver.client import request as request_
 
 LOG = logging.getLogger(__name__)
 
@@ -34,18 +32,18 @@ class RpcClient:
     def __init__(
         self,
         delivery: delivery_.Delivery,
-        routing: routing_.Routing,
+        fanout: fanout_.Fanout,
         ids: exchange_.MessageIds,
         counters: counters_.Counters,
         allowed_remote_exmods: Sequence[str],
     ) -> None:
-        """Send over *delivery*.
+        """Send with *delivery*, and fanouts with *fanout*.
 
         :param allowed_remote_exmods: modules whose exceptions are rebuilt
             as themselves when a server raises them
         """
         self._delivery = delivery
-        self._routing = routing
+        self._fanout = fanout
         self._ids = ids
         self._counters = counters
         self._allowed_remote_exmods = list(allowed_remote_exmods)
@@ -78,7 +76,7 @@ class RpcClient:
             is registered
         :raises Exception: what the method raised
         """
-        request = delivery_.Request(
+        request = request_.Request(
             where,
             server,
             envelope.WANT_REPLY,
@@ -90,7 +88,7 @@ class RpcClient:
             reply = self._delivery.deliver(
                 request, retry, deadline, wait=not mandatory
             )
-        except delivery_.Undelivered as error:
+        except request_.Undelivered as error:
             if mandatory and error.nobody:
                 raise _undeliverable(request, error) from None
             if error.timed_out:
@@ -118,14 +116,14 @@ class RpcClient:
         :raises errors.DeliveryUnconfirmed: sent, and not acknowledged
         :raises oslo_messaging.MessageUndeliverable: as with :meth:`call`
         """
-        request = delivery_.Request(
+        request = request_.Request(
             where, server, envelope.WANT_ACK, body, self._ids.next()
         )
         try:
             self._delivery.deliver(
                 request, retry, deadline, wait=not mandatory
             )
-        except delivery_.Undelivered as error:
+        except request_.Undelivered as error:
             if mandatory and error.nobody:
                 raise _undeliverable(request, error) from None
             raise errors.DeliveryRefused(str(error)) from None
@@ -144,84 +142,23 @@ class RpcClient:
     ) -> None:
         """Send one copy to every server that is registered now.
 
-        A copy that reached no server is tried again as long as that server
-        is registered; one that may have reached it is not. What could not be
-        delivered is logged and counted. Nobody registered is a success.
+        What could not be delivered is logged and counted. Nobody registered
+        is a success.
 
         :raises errors.DeliveryRefused: the matchmaker cannot be asked, so
             that nothing was sent
         """
-        request = delivery_.Request(
+        request = request_.Request(
             where,
             None,
             envelope.FANOUT | envelope.WANT_ACK,
             body,
             self._ids.next(),
         )
-        attempts = self._delivery.attempts(retry, deadline)
-        try:
-            missing: Sequence[address.Route] = self._routing.look(
-                where, deadline
-            ).routes
-        except matchmaker_base.MatchmakerUnavailable as error:
-            raise errors.DeliveryRefused(
-                f'the fanout to {where} was not sent: the matchmaker cannot '
-                f'be asked: {error}'
-            ) from error
-        try:
-            missing = self._send_copies(request, missing, attempts)
-        except errors.DriverClosed as error:
-            raise errors.DeliveryUnconfirmed(
-                f'the fanout to {where} was cut short, some servers may have '
-                f'it: {error}'
-            ) from None
-        if missing:
-            self._counters.add('fanout_copies_failed', len(missing))
-            LOG.warning(
-                'fanout %s to %s was not delivered to %d server(s): %s',
-                request.message_id.hex(),
-                where,
-                len(missing),
-                ', '.join(sorted(route.server for route in missing)),
-            )
-
-    def _send_copies(
-        self,
-        request: delivery_.Request,
-        missing: Sequence[address.Route],
-        attempts: retry_.Attempts,
-    ) -> Sequence[address.Route]:
-        """Send a copy to each of *missing*; return those it did not reach."""
-        while missing:
-            missing = fanout.Round(
-                self._delivery, self._counters, request, attempts.deadline
-            ).send(missing)
-            if not missing:
-                break
-            self._routing.invalidate(request.where)
-            if not attempts.failed():
-                break
-            attempts.pause()
-            missing = self._still_there(
-                request.where, missing, attempts.deadline
-            )
-        return missing
-
-    def _still_there(
-        self,
-        where: address.Address,
-        routes: Sequence[address.Route],
-        deadline: clock.Deadline,
-    ) -> tuple[address.Route, ...]:
-        """Return those of *routes* that did not leave meanwhile."""
-        try:
-            present = set(self._routing.look(where, deadline).routes)
-        except matchmaker_base.MatchmakerUnavailable:
-            return tuple(routes)
-        return tuple(route for route in routes if route in present)
+        self._fanout.send(request, self._delivery.attempts(retry, deadline))
 
     def _result(
-        self, reply: envelope.Message, request: delivery_.Request
+        self, reply: envelope.Message, request: request_.Request
     ) -> Any:
         try:
             if not reply.header.flags & envelope.FAILURE:
@@ -252,7 +189,7 @@ class RpcClient:
 
 
 def _undeliverable(
-    request: delivery_.Request, error: Exception
+    request: request_.Request, error: Exception
 ) -> oslo_messaging.MessageUndeliverable:
     routing_key = request.where.topic
     if request.server:

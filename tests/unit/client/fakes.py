@@ -11,9 +11,11 @@ from zmq_driver import errors
 from zmq_driver import pool
 from zmq_driver.client import delivery
 from zmq_driver.client import exchange
+from zmq_driver.client import fanout
 from zmq_driver.client import notifier
 from zmq_driver.client import routing
 from zmq_driver.client import rpc
+from zmq_driver.client import sender
 from zmq_driver.client import suspects
 from zmq_driver.matchmaker import base
 
@@ -64,8 +66,15 @@ class Peer:
         #: Headers of what was sent here, with the time of sending.
         self.got = []
 
+        #: Connections that were made before the last cut are gone.
+        self.cuts = 0
+
     def die(self):
         self.connects = self.stands = False
+
+    def cut(self):
+        """Lose every connection; new ones can be made."""
+        self.cuts += 1
 
 
 class Socket:
@@ -76,15 +85,16 @@ class Socket:
         self.peer = peer
         self.inbox = []
         self.closed = False
+        self._cuts = peer.cuts
 
     def hand_over(self, owner):
         pass
 
     def healthy(self):
-        return self.peer.stands and not self.inbox
+        return self.connected() and not self.inbox
 
     def connected(self):
-        return self.peer.stands
+        return self.peer.stands and self.peer.cuts == self._cuts
 
     def wait_connected(self, timeout):
         self.peer.attempts += 1
@@ -95,7 +105,7 @@ class Socket:
         return self.peer.connects
 
     def send(self, frames):
-        if not self.peer.stands:
+        if not self.connected():
             raise errors.PeerNotReady('not connected')
         header = envelope.decode(frames).header
         self.peer.got.append((self.world.clock(), header))
@@ -136,16 +146,23 @@ class World:
         self.routing = routing.Routing(
             self, RETRY_INTERVAL, self.sleep, self.suspects
         )
-        self.delivery = delivery.Delivery(
+        self.sender = sender.Sender(
             self.pool,
             self.routing,
             self.counters,
             CONNECT_TIMEOUT,
             self.sleep,
         )
+        self.delivery = delivery.Delivery(
+            self.sender, self.routing, self.counters, self.sleep
+        )
         ids = exchange.MessageIds()
         self.rpc = rpc.RpcClient(
-            self.delivery, self.routing, ids, self.counters, []
+            self.delivery,
+            fanout.Fanout(self.sender, self.routing, self.counters),
+            ids,
+            self.counters,
+            [],
         )
         self.notifier = notifier.Notifier(self.delivery, self.routing, ids)
 

@@ -10,7 +10,7 @@ from tests.unit.client import fakes
 from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver import pool
-from zmq_driver.client import fanout as fanout_
+from zmq_driver.client import copies as copies_
 
 FAILURE = {
     'class': 'ValueError',
@@ -180,7 +180,7 @@ def test_fanout_sends_one_copy_to_each(world):
 
 @pytest.mark.spec('DL-22')
 def test_fanout_to_more_servers_than_sockets(world):
-    peers = [world.add(f's{n:02}') for n in range(3 * fanout_.FANOUT_WINDOW)]
+    peers = [world.add(f's{n:02}') for n in range(3 * copies_.FANOUT_WINDOW)]
     fanout(world)
     assert {len(peer.got) for peer in peers} == {1}
 
@@ -188,7 +188,7 @@ def test_fanout_to_more_servers_than_sockets(world):
 @pytest.mark.spec('DL-22')
 def test_fanout_window(clock):
     world = fakes.World(clock, max_size=100)
-    for n in range(fanout_.FANOUT_WINDOW + 5):
+    for n in range(copies_.FANOUT_WINDOW + 5):
         world.add(f's{n:02}')
     fanout(world)
     assert all(len(p.got) == 1 for p in world._peers.values())
@@ -257,26 +257,121 @@ def test_copy_that_is_given_up_is_counted(world, retry, attempts, caplog):
 @pytest.mark.spec('DL-03')
 @pytest.mark.spec('DL-23')
 def test_fanout_ends_at_its_deadline(world):
-    peers = [world.add(f's{n}') for n in range(4)]
-    for peer in peers:
-        peer.connects = False
+    for n in range(4):
+        world.add(f's{n}', fakes.nack(envelope.NackReason.BUSY))
     start = world.clock()
     fanout(world, timeout=5.0)
     assert world.clock() - start == pytest.approx(5.0, abs=0.1)
     assert world.count('fanout_copies_failed') == 4
 
 
-@pytest.mark.parametrize('lost', [True, False])
+@pytest.mark.spec('DL-23')
+@pytest.mark.spec('DL-56')
+def test_fanout_does_not_wait_long_for_who_cannot_be_reached(world):
+    dead = [world.add(f'd{n}') for n in range(4)]
+    well = world.add('well')
+    for peer in dead:
+        peer.connects = False
+    start = world.clock()
+    fanout(world)
+    first = world.clock() - start
+    assert first <= fakes.CONNECT_TIMEOUT + 0.1
+    fanout(world)
+    assert world.clock() - start - first <= copies_.SUSPECT_PATIENCE + 0.1
+    assert world.count('fanout_copies_failed') == 8
+    assert len(well.got) == 2
+
+
+@pytest.mark.spec('DL-22')
+@pytest.mark.spec('DL-56')
+def test_copy_to_who_can_be_reached_a_little_later(world):
+    late = world.add('late')
+    late.refuses = True
+    world.after(
+        fakes.CONNECT_TIMEOUT / 2, lambda: setattr(late, 'refuses', False)
+    )
+    fanout(world)
+    assert len(late.got) == 1
+    assert world.count('fanout_copies_failed') == 0
+    assert world.count('requests_retried') > 0
+
+
 @pytest.mark.spec('DL-02')
 @pytest.mark.spec('DL-23')
-def test_copy_that_may_have_arrived_is_not_sent_again(world, lost, caplog):
+def test_copy_that_is_not_acknowledged_is_not_sent_again(world, caplog):
     well, peer = world.add('well'), world.add('x', fakes.silence)
-    if lost:
-        world.after(1.0, peer.die)
     fanout(world)
     assert (len(well.got), len(peer.got)) == (1, 1)
     assert world.count('fanout_copies_failed') == 1
     assert 'not acknowledged' in caplog.text
+
+
+def lose(peer, then):
+    """Let *peer* lose the connection on the first copy it gets."""
+
+    def answer(header):
+        peer.answer = then
+        peer.cut()
+        return []
+
+    peer.answer = answer
+
+
+@pytest.mark.spec('DL-22')
+@pytest.mark.spec('DL-48')
+def test_copy_whose_connection_was_lost_is_asked_for(world):
+    well, peer = world.add('well'), world.add('x')
+    lose(peer, fakes.ack)
+    fanout(world)
+    assert len(well.got) == 1
+    (_, first), (_, second) = peer.got
+    assert second.message_id == first.message_id
+    assert second.flags == first.flags | envelope.RESENT
+    assert world.count('requests_resent') == 1
+    assert world.count('fanout_copies_failed') == 0
+
+
+@pytest.mark.spec('DL-02')
+@pytest.mark.spec('DL-23')
+@pytest.mark.spec('DL-49')
+@pytest.mark.parametrize('end', ['dies', 'forgot', 'moved', 'cut'])
+def test_copy_that_may_have_arrived_is_given_up(world, end, caplog):
+    well, peer = world.add('well'), world.add('x')
+    lose(
+        peer,
+        {
+            'forgot': fakes.nack(envelope.NackReason.FORGOTTEN),
+            'moved': fakes.nack(envelope.NackReason.UNKNOWN_TARGET),
+            'cut': lambda header: peer.cut() or [],
+            'dies': fakes.ack,
+        }[end],
+    )
+    if end == 'dies':
+        first = peer.answer
+        peer.answer = lambda header: peer.die() or first(header)
+    fanout(world)
+    assert len(well.got) == 1
+    assert len(peer.got) == (1 if end == 'dies' else 2)
+    assert world.count('fanout_copies_failed') == 1
+    assert 'x' in caplog.text
+
+
+@pytest.mark.spec('DL-49')
+def test_copy_that_was_not_taken_after_all_is_sent_again(world):
+    peer = world.add('x')
+
+    def busy(header):
+        peer.answer = fakes.ack
+        return fakes.nack(envelope.NackReason.BUSY)(header)
+
+    lose(peer, busy)
+    fanout(world)
+    assert [h.flags & envelope.RESENT for _, h in peer.got] == [
+        0,
+        envelope.RESENT,
+        0,
+    ]
+    assert world.count('fanout_copies_failed') == 0
 
 
 @pytest.mark.spec('DL-23')
@@ -317,14 +412,14 @@ def test_interrupted_fanout_gives_its_sockets_back(
 ):
     for n in range(3):
         world.add(f's{n}')
-    checkout = world.delivery.checkout
+    checkout = world.sender.checkout
 
     def interrupted(route, deadline):
         if route.server == 's2':
             raise raised
         return checkout(route, deadline)
 
-    monkeypatch.setattr(world.delivery, 'checkout', interrupted)
+    monkeypatch.setattr(world.sender, 'checkout', interrupted)
     with pytest.raises(expected):
         fanout(world)
     assert world.pool.stats().in_use == 0

@@ -11,7 +11,7 @@ from tests.unit.client import fakes
 from zmq_driver import address
 from zmq_driver import envelope
 from zmq_driver import errors
-from zmq_driver.client import delivery
+from zmq_driver.client import request as requests
 from zmq_driver.client import suspects
 
 PATIENCE = 2.0
@@ -33,7 +33,7 @@ def full_pauses(monkeypatch):
 
 
 def deliver(world, retry=None, server=None, timeout=10.0):
-    request = delivery.Request(
+    request = requests.Request(
         fakes.WHERE, server, envelope.WANT_ACK, fakes.BODY, bytes(16)
     )
     return world.delivery.deliver(request, retry, world.deadline(timeout))
@@ -214,7 +214,7 @@ def test_all_are_tried_when_all_have_failed(world):
     for peer in peers:
         peer.refuses = True
         world.suspects.failed(peer.route)
-    with pytest.raises(delivery.Undelivered):
+    with pytest.raises(requests.Undelivered):
         deliver(world, retry=2)
     assert sum(peer.attempts for peer in peers) == 3
     peers[1].refuses = False
@@ -287,13 +287,13 @@ def test_fanout_remembers_who_was_silent(world):
 
 def test_no_time_to_send_is_no_failure_of_the_peer(world):
     peer = world.add('a')
-    request = delivery.Request(
+    request = requests.Request(
         fakes.WHERE, None, envelope.WANT_ACK, fakes.BODY, bytes(16)
     )
     deadline = world.deadline(0.0)
     with (
-        world.delivery.checkout(peer.route, deadline) as lease,
+        world.sender.checkout(peer.route, deadline) as lease,
         pytest.raises(errors.PeerNotReady, match='no time was left'),
     ):
-        world.delivery.send(lease, peer.route, request, deadline)
+        world.sender.send(lease, peer.route, request, deadline, deadline)
     assert not world.suspects.routes

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request whose connection is lost, or whose listener was held up."""
+
+import pytest
+
+from tests.unit.client import fakes
+from zmq_driver import envelope
+from zmq_driver import errors
+from zmq_driver.client import request as requests
+from zmq_driver.client import sender
+
+REASONS = envelope.NackReason
+
+
+def request(flags=envelope.WANT_REPLY, monitor_timeout=0.0):
+    return requests.Request(
+        fakes.WHERE, None, flags, fakes.BODY, bytes(16), monitor_timeout
+    )
+
+
+def send(world, peer, timeout=10.0, flags=envelope.WANT_REPLY):
+    return world.sender.request(
+        peer.route, request(flags), world.deadline(timeout)
+    )
+
+
+def script(peer, *answers):
+    """Answer one request after the other; the last answer stays."""
+    left = list(answers)
+
+    def answer(header):
+        return (left.pop(0) if len(left) > 1 else left[0])(header)
+
+    peer.answer = answer
+
+
+def cut(peer, answer=fakes.silence):
+    """Return an answer that loses the connection with it."""
+
+    def cutting(header):
+        peer.cut()
+        return answer(header)
+
+    return cutting
+
+
+def flags_of(peer):
+    return [header.flags for _, header in peer.got]
+
+
+@pytest.fixture
+def peer(world):
+    return world.add('a')
+
+
+@pytest.mark.spec('DL-48')
+@pytest.mark.spec('DL-02')
+@pytest.mark.parametrize(
+    ('flags', 'answer'),
+    [
+        (envelope.WANT_REPLY, fakes.reply(b'1')),
+        (envelope.WANT_ACK, fakes.ack),
+        (envelope.NOTIFICATION | envelope.WANT_ACK, fakes.ack),
+    ],
+)
+def test_same_listener_is_asked_again(world, peer, flags, answer):
+    other = world.add('b')
+    script(peer, cut(peer), answer)
+    assert send(world, peer, flags=flags).header.kind in (
+        envelope.Kind.REPLY,
+        envelope.Kind.ACK,
+    )
+    assert flags_of(peer) == [flags, flags | envelope.RESENT]
+    (_, first), (_, second) = peer.got
+    assert first.message_id == second.message_id
+    assert first.incarnation == second.incarnation
+    assert not other.got
+    assert world.count('requests_resent') == 1
+    assert world.count('peers_lost') == 1
+    assert world.count('requests_answered') == 1
+
+
+@pytest.mark.spec('DL-48')
+def test_answer_that_came_with_the_end_is_not_asked_for(world, peer):
+    script(peer, cut(peer, fakes.reply(b'1')))
+    assert send(world, peer).body == b'1'
+    assert world.count('requests_resent') == 0
+
+
+@pytest.mark.spec('DL-48')
+def test_listener_that_was_killed_is_given_up_soon(world, peer):
+    def die(header):
+        peer.die()
+        peer.refuses = True
+        return []
+
+    script(peer, die)
+    start = world.clock()
+    with pytest.raises(errors.PeerLost) as caught:
+        send(world, peer)
+    assert caught.value.may_have_run is True
+    assert world.clock() - start < 0.5
+    assert len(peer.got) == 1
+
+
+@pytest.mark.spec('DL-48')
+@pytest.mark.parametrize('timeout', [0.4, 60.0])
+def test_listener_that_froze_is_given_up_within_a_second(world, peer, timeout):
+    script(peer, lambda header: peer.die() or [])
+    start = world.clock()
+    with pytest.raises(errors.PeerLost):
+        send(world, peer, timeout)
+    took = world.clock() - start
+    assert took <= min(timeout, sender.RESEND_WINDOW + 0.1)
+
+
+@pytest.mark.spec('DL-48')
+def test_listener_that_can_be_reached_again_a_little_later(world, peer):
+    def unplug(header):
+        peer.die()
+        return []
+
+    def plug():
+        peer.connects = peer.stands = True
+
+    world.after(0.8, plug)
+    script(peer, unplug, fakes.reply(b'1'))
+    assert send(world, peer).body == b'1'
+
+
+@pytest.mark.spec('DL-48')
+def test_connection_that_is_lost_again_and_again(world, peer):
+    script(peer, cut(peer))
+    with pytest.raises(errors.PeerLost):
+        send(world, peer)
+    assert len(peer.got) == 1 + sender.RESEND_TRIES
+    assert flags_of(peer).count(envelope.WANT_REPLY) == 1
+
+
+@pytest.mark.spec('DL-48')
+def test_long_call_survives_many_losses(world, peer):
+    losses = 3 * sender.RESEND_TRIES
+
+    def answer(header):
+        if len(peer.got) > losses:
+            return fakes.reply(b'1')(header)
+        world.after(2 * sender.RESEND_WINDOW, peer.cut)
+        return []
+
+    peer.answer = answer
+    assert send(world, peer, timeout=1000.0).body == b'1'
+
+
+@pytest.mark.spec('DL-48')
+@pytest.mark.spec('DL-03')
+def test_answer_that_does_not_come_by_the_deadline(world, peer):
+    script(peer, cut(peer), fakes.silence)
+    start = world.clock()
+    with pytest.raises(errors.ReplyTimeout):
+        send(world, peer, timeout=5.0)
+    assert world.clock() - start == pytest.approx(5.0, abs=0.01)
+    assert world.count('requests_timed_out') == 1
+
+
+@pytest.mark.spec('DL-49')
+@pytest.mark.spec('DL-01')
+@pytest.mark.parametrize(
+    'reason',
+    [
+        REASONS.UNKNOWN_TARGET,
+        REASONS.FORGOTTEN,
+        REASONS.UNSUPPORTED_VERSION,
+        REASONS.UNDECODABLE,
+    ],
+)
+def test_refusal_that_leaves_a_doubt(world, peer, reason):
+    others = []
+
+    def cut_and_come(header):
+        others.append(world.add('b'))
+        return cut(peer)(header)
+
+    script(peer, cut_and_come, fakes.nack(reason))
+    with pytest.raises(errors.PeerLost) as caught:
+        world.delivery.deliver(request(), None, world.deadline())
+    assert caught.value.may_have_run is True
+    assert not others[0].got
+
+
+@pytest.mark.spec('DL-49')
+@pytest.mark.parametrize(
+    'reason',
+    [REASONS.BUSY, REASONS.STOPPED, REASONS.EXPIRED, REASONS.FAILED],
+)
+def test_refusal_that_leaves_none(world, peer, reason):
+    script(peer, cut(peer), fakes.nack(reason))
+    with pytest.raises(errors.Refused):
+        send(world, peer)
+    world.add('b', fakes.reply(b'1'))
+    script(peer, cut(peer), fakes.nack(reason))
+    for _ in range(2):
+        reply = world.delivery.deliver(request(), None, world.deadline())
+        assert reply.body == b'1'
+
+
+@pytest.mark.spec('DL-49')
+def test_forgotten_is_a_doubt_in_any_case(world, peer):
+    script(peer, fakes.nack(REASONS.FORGOTTEN))
+    with pytest.raises(errors.PeerLost):
+        send(world, peer)
+
+
+@pytest.mark.spec('DL-49')
+@pytest.mark.spec('LC-07')
+@pytest.mark.parametrize('where', ['sleep', 'checkout'])
+def test_cleanup_while_asking_leaves_the_doubt(
+    world, peer, monkeypatch, where
+):
+    def closed(*args):
+        raise errors.DriverClosed('closed')
+
+    def die(header):
+        monkeypatch.setattr(
+            world.sender, '_sleep' if where == 'sleep' else where, closed
+        )
+        peer.die()
+        return []
+
+    script(peer, die)
+    with pytest.raises(errors.PeerLost):
+        send(world, peer)
+
+
+@pytest.mark.spec('DL-54')
+@pytest.mark.parametrize('retry', [0, None])
+def test_listener_that_was_held_up_is_sent_to_again(world, peer, retry):
+    stalled = fakes.nack(REASONS.STALLED)
+    script(peer, stalled, stalled, fakes.reply(b'1'))
+    reply = world.delivery.deliver(request(), retry, world.deadline())
+    assert reply.body == b'1'
+    assert flags_of(peer) == [envelope.WANT_REPLY] * 3
+    assert world.count('requests_retried') == 0
+
+
+@pytest.mark.spec('DL-54')
+def test_listener_that_is_always_held_up_is_left(world, peer):
+    script(peer, fakes.nack(REASONS.STALLED))
+    with pytest.raises(errors.Refused, match='did not run'):
+        send(world, peer)
+    assert len(peer.got) == 1 + sender.STALLED_TRIES
+
+
+@pytest.mark.spec('DL-54')
+@pytest.mark.spec('DL-48')
+def test_held_up_and_lost(world, peer):
+    stalled = fakes.nack(REASONS.STALLED)
+    script(peer, stalled, cut(peer), stalled, fakes.reply(b'1'))
+    assert send(world, peer).body == b'1'
+    resent = envelope.WANT_REPLY | envelope.RESENT
+    assert flags_of(peer) == [*[envelope.WANT_REPLY] * 2, resent, resent]
