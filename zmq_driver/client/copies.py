@@ -182,8 +182,8 @@ class Round:
                 return True
             if end.passed():
                 raise errors.PeerNotReady('no connection in time')
-        except errors.PeerNotReady:
-            self._sender.note_unreachable(route)
+        except errors.PeerNotReady as error:
+            self._sender.note_unreachable(route, error)
             self._unreachable.append(route)
             raise
         return False

@@ -20,6 +20,7 @@ from zmq_driver import errors
 from zmq_driver import pool as pool_
 from zmq_driver import sockets
 from zmq_driver.client import exchange as exchange_
+from zmq_driver.client import incidents
 from zmq_driver.client import request as request_
 from zmq_driver.client import retry as retry_
 from zmq_driver.client import routing as routing_
@@ -72,6 +73,7 @@ class Sender:
         #: Seconds to wait for one connection.
         self.connect_timeout = connect_timeout
         self._sleep = sleep
+        self._incidents = incidents.Incidents()
 
     def request(
         self,
@@ -158,8 +160,10 @@ class Sender:
             except errors.DriverClosed:
                 raise lost from None
             else:
+                self._incidents.found_again(route, request)
                 return request_.check_resent(answer, route, again)
             self._pause(min(backoff.pause(), end.left()), lost)
+        self._incidents.lost(route, request, lost)
         raise lost
 
     def _pause(self, seconds: float, lost: errors.PeerLost) -> None:
@@ -212,8 +216,8 @@ class Sender:
         )
         try:
             exchange.connect(min(self.connect_timeout, connect.left()))
-        except errors.PeerNotReady:
-            self.note_unreachable(route)
+        except errors.PeerNotReady as error:
+            self.note_unreachable(route, error)
             raise
         try:
             left = deadline.left()
@@ -238,9 +242,10 @@ class Sender:
             suspects.forget(route)
         return exchange
 
-    def note_unreachable(self, route: address.Route) -> None:
+    def note_unreachable(self, route: address.Route, error: object) -> None:
         """Take note that no connection to *route* came about."""
         self._routing.suspects.failed(route)
+        self._incidents.unreachable(route, error)
         self._pool.clear(route.endpoint)
 
     def receive(
@@ -268,6 +273,7 @@ class Sender:
             raise
         if answer.header.kind is envelope.Kind.NACK:
             self._counters.add('requests_refused')
+            self._incidents.refused(route, request, answer.header.reason)
         else:
             self._counters.add('requests_answered')
         return answer

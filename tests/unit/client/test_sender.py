@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A request whose connection is lost, or whose listener was held up."""
 
+import contextlib
+import re
+
 import pytest
 
 from tests.unit.client import fakes
@@ -258,3 +261,44 @@ def test_held_up_and_lost(world, peer):
     assert send(world, peer).body == b'1'
     resent = envelope.WANT_REPLY | envelope.RESENT
     assert flags_of(peer) == [*[envelope.WANT_REPLY] * 2, resent, resent]
+
+
+@pytest.mark.spec('DL-57')
+@pytest.mark.parametrize(
+    ('end', 'level', 'text'),
+    [
+        ('dies', 'WARNING', "'a' of .* went away .* may have run"),
+        ('cut', 'INFO', "'a' .* made again"),
+        ('unreachable', 'WARNING', "'a' cannot be reached"),
+        (REASONS.BUSY, 'WARNING', r"'a' .* \(BUSY\): .* more servers"),
+        (REASONS.STOPPED, None, None),
+        (REASONS.UNKNOWN_TARGET, None, None),
+    ],
+)
+def test_incident_is_told_in_a_line(world, peer, caplog, end, level, text):
+    caplog.set_level('INFO')
+    if end == 'dies':
+        script(peer, lambda header: peer.die() or [])
+    elif end == 'cut':
+        script(peer, cut(peer), fakes.reply(b'1'))
+    elif end == 'unreachable':
+        peer.connects = False
+    else:
+        script(peer, fakes.nack(end))
+    for _ in range(3):
+        with contextlib.suppress(
+            errors.PeerLost, errors.Refused, errors.PeerNotReady
+        ):
+            send(world, peer, timeout=3.0)
+    lines = [
+        record
+        for record in caplog.records
+        if record.name.endswith('incidents')
+    ]
+    if level is None:
+        assert not lines
+        return
+    told = [line for line in lines if re.search(text, line.getMessage())]
+    assert len(told) == 1
+    assert told[0].levelname == level
+    assert not told[0].exc_info
