@@ -75,6 +75,8 @@ class Counters:
         'messages_refused': 'requests answered with a NACK',
         'messages_undecodable': 'messages dropped because they do not parse',
         'messages_duplicate': 'requests that came again and did not run again',
+        'messages_stalled': 'requests found after a stop, to be sent again',
+        'messages_expired': 'calls not started because they waited too long',
         'messages_forgotten': 'requests sent again that may have run before',
         'replies_unroutable': 'replies whose client is gone',
         'requeued': 'notifications that a listener asked to see again',

@@ -7,8 +7,11 @@ import logging
 import sys
 from typing import Any
 
+import oslo_messaging
+
 from zmq_driver import _oslo
 from zmq_driver import body
+from zmq_driver import clock as clock_
 from zmq_driver import envelope
 from zmq_driver.server import router as router_
 
@@ -21,12 +24,13 @@ NAME_LIMIT = 200
 class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
     """A call or cast on its way through the server.
 
-    It was acknowledged when it was received, so :meth:`acknowledge` has
-    nothing left to do. A call gets exactly one answer.
+    It was acknowledged when it was received. A call gets exactly one answer.
 
     Thread: any; oslo.messaging replies from executor workers and sends
     heartbeats from threads of its own.
     """
+
+    message: dict[str, Any]
 
     def __init__(
         self,
@@ -34,8 +38,9 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
         delivery: router_.Delivery,
         max_size: int,
         finished: Callable[[], None],
+        clock: clock_.Clock = clock_.monotonic,
     ) -> None:
-        """Wrap a delivery.
+        """Wrap a delivery, at the time when it is received.
 
         :param max_size: bytes that a reply may have
         :param finished: called once, when the message is dealt with
@@ -52,10 +57,20 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
         self._message_id = header.message_id
         self._wants_reply = bool(header.flags & envelope.WANT_REPLY)
         self._max_size = max_size
+        self._clock = clock
+        self._expires_at = _expires_at(header, clock)
+        self._expired = False
         self._finished: Callable[[], None] | None = finished
 
     def acknowledge(self) -> None:
-        """Do nothing: the router acknowledged when it accepted."""
+        """Keep a call from being started for a caller that gave up.
+
+        Nothing is to be acknowledged, but oslo.messaging says by it that it
+        starts the method now.
+        """
+        if self._expires_at is not None and self._clock() >= self._expires_at:
+            self._expired = True
+            self.message = _Expired(self.message)
 
     def requeue(self) -> None:
         """Do nothing: calls and casts are delivered at most once."""
@@ -74,7 +89,9 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
             )
             return
         try:
-            if self._wants_reply:
+            if self._expired:
+                self._router.expire(self._record, self._message_id)
+            elif self._wants_reply:
                 self._reply(reply, failure)
         except Exception:
             LOG.exception('cannot reply to message %s', self.msg_id)
@@ -107,6 +124,32 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
             envelope.encode_reply(self._message_id, failure is not None),
             content,
         )
+
+
+class _Expired(dict[str, Any]):
+    """The message of a call that must not be started.
+
+    An error of acknowledge() would be logged with its stack, and the call
+    never answered. oslo.messaging's dispatcher reads the method, then the
+    arguments; what it catches there goes to reply().
+
+    Thread: any.
+    """
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a value, but not the arguments."""
+        if key == 'args':
+            raise oslo_messaging.ExpectedException
+        return super().get(key, default)
+
+
+def _expires_at(header: envelope.Header, clock: clock_.Clock) -> float | None:
+    """Return when the caller gives up at the latest; None: never."""
+    if not header.flags & envelope.WANT_REPLY:
+        return None
+    # Until the method runs there are no heartbeats.
+    limits = [limit for limit in (header.ttl, header.monitor_timeout) if limit]
+    return clock() + min(limits) if limits else None
 
 
 def _encode_failure(failure: Any, max_size: int) -> bytes:

@@ -26,8 +26,10 @@ from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver import sockets
 from zmq_driver import threads
+from zmq_driver.server import admission
 from zmq_driver.server import channel as channel_
 from zmq_driver.server import recent as recent_
+from zmq_driver.server import stall
 
 LOG = logging.getLogger(__name__)
 
@@ -99,7 +101,11 @@ class Router:
         self._options = options
         self._counters = counters
         self._recent = recent or recent_.Recent()
-        self._repeat_log = counters_.LimitedLog(LOG, logging.DEBUG)
+        self._expired_log = counters_.LimitedLog(LOG, logging.WARNING)
+        self._stall = stall.Stall(counters)
+        self._admission = admission.Admission(
+            self._recent, self._stall, counters, self._deliver, self.send
+        )
         self._lock = threading.Lock()
         # Replaced as a whole under the lock, read without it.
         self._sinks: dict[bytes, Sink] = {}
@@ -178,6 +184,18 @@ class Router:
             return
         self.send(self._recent.finish(record, (header, body)), header, body)
 
+    def expire(self, record: recent_.Record, message_id: bytes) -> None:
+        """Refuse a call that waited too long to be started."""
+        self._counters.add('messages_expired')
+        self._expired_log(
+            'A call was not started: it had waited in the executor for longer '
+            'than its caller waits. The methods take too long, or '
+            'executor_thread_pool_size is too small for so many calls; a '
+            'smaller rpc_zmq_topic_backlog sends callers elsewhere sooner.'
+        )
+        expired = envelope.encode_nack(message_id, envelope.NackReason.EXPIRED)
+        self.reply(record, expired, b'')
+
     def _is_forked(self) -> bool:
         """Return whether a method forked: all this is the parent's."""
         return os.getpid() != self._pid
@@ -230,7 +248,7 @@ class Router:
         while not self._stop_requested.is_set():
             try:
                 self._pass()
-                while (frames := channel.receive()) is not None:
+                while (frames := self._look(channel)) is not None:
                     self._receive(frames)
                     if self._is_wanted():
                         break
@@ -246,6 +264,11 @@ class Router:
                     self.endpoint,
                 )
                 self._stop_requested.wait(ERROR_PAUSE)
+
+    def _look(self, channel: channel_.Channel) -> list[bytes] | None:
+        frames = channel.receive()
+        self._stall.look(frames is not None)
+        return frames
 
     def _refuse_rest(self, channel: channel_.Channel) -> None:
         """Answer what still comes in, so that its senders go elsewhere.
@@ -296,7 +319,7 @@ class Router:
             found = self._find(header) is not None
             reason = None if found else envelope.NackReason.UNKNOWN_TARGET
         else:
-            reason = self._take(routing_id, message)
+            reason = self._admission.admit(routing_id, message)
         if reason is not None:
             self._counters.add('messages_refused')
             answer = envelope.encode_nack(header.message_id, reason)
@@ -305,48 +328,6 @@ class Router:
         else:
             return
         self.send(routing_id, answer)
-
-    def _take(
-        self, routing_id: bytes, message: envelope.Message
-    ) -> envelope.NackReason | None:
-        """Hand over a request, unless that was done before."""
-        header = message.header
-        record = self._recent.take(header, routing_id)
-        if isinstance(record, recent_.Repeat):
-            return self._repeat(routing_id, header, record)
-        # A worker may answer before it is handed over.
-        taken = False
-        try:
-            reason = self._deliver(record, message)
-            taken = reason is None
-        finally:
-            if not taken:
-                self._recent.remove(record)
-        if taken and not header.flags & envelope.WANT_REPLY:
-            self._recent.finish(record)
-        return reason
-
-    def _repeat(
-        self,
-        routing_id: bytes,
-        header: envelope.Header,
-        repeat: recent_.Repeat,
-    ) -> envelope.NackReason | None:
-        """Answer a request as it was answered before."""
-        self._repeat_log(
-            'message %s came again, or too late to tell, at %s: it is not '
-            'run again',
-            header.message_id.hex(),
-            self.endpoint,
-        )
-        if repeat.known:
-            self._counters.add('messages_duplicate')
-        if repeat.forgotten:
-            self._counters.add('messages_forgotten')
-            return envelope.NackReason.FORGOTTEN
-        if repeat.answer is not None:
-            self.send(routing_id, *repeat.answer)
-        return None
 
     def _deliver(
         self, record: recent_.Record, message: envelope.Message

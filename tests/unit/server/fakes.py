@@ -18,7 +18,11 @@ ERROR = address.Address(address.Scope.NOTIFICATION, 'exchange', 'topic.error')
 
 
 def delivery(
-    flags=envelope.WANT_REPLY, monitor_timeout=0.0, message=None, number=0
+    flags=envelope.WANT_REPLY,
+    monitor_timeout=0.0,
+    message=None,
+    number=0,
+    ttl=0.0,
 ):
     header = envelope.Header(
         envelope.Kind.REQUEST,
@@ -26,6 +30,7 @@ def delivery(
         'exchange',
         'topic',
         'server',
+        ttl=ttl,
         monitor_timeout=monitor_timeout,
         flags=flags,
         codec=envelope.CODEC_JSON,
@@ -56,6 +61,10 @@ class Router:
 
     def reply(self, record, header, body):
         self.send(record.routing_id, header, body)
+
+    def expire(self, record, message_id):
+        nack = envelope.encode_nack(message_id, envelope.NackReason.EXPIRED)
+        self.reply(record, nack, b'')
 
     def attach(self, sink):
         self.story.append('attach')

@@ -2,11 +2,15 @@
 """Messages in the hands of oslo.messaging's servers."""
 
 import json
+import logging
 import sys
 
+from oslo_config import cfg
 import oslo_messaging
+from oslo_messaging import conffixture
 import pytest
 
+from tests.fixtures import clock as fake_clock
 from tests.unit.server import fakes
 from zmq_driver import _oslo
 from zmq_driver import envelope
@@ -37,18 +41,24 @@ def router():
 
 
 @pytest.fixture
+def clock():
+    return fake_clock.FakeClock()
+
+
+@pytest.fixture
 def done():
     return []
 
 
 @pytest.fixture
-def message(router, done):
+def message(router, done, clock):
     def make(max_size=LIMIT, **kwargs):
         return incoming.RpcIncoming(
             router,
             fakes.delivery(**kwargs),
             max_size,
             lambda: done.append(True),
+            clock,
         )
 
     return make
@@ -187,6 +197,84 @@ def test_router_that_fails_does_not_reach_the_worker(
     message().reply(1)
     assert done == [True]
     assert 'cannot reply' in caplog.text
+
+
+@pytest.fixture
+def serve():
+    """Give oslo.messaging's own handling of a message."""
+    runs = []
+
+    class Endpoint:
+        def method(self, ctxt, **kwargs):
+            runs.append(kwargs)
+            return 'ran'
+
+    conf = cfg.ConfigOpts()
+    fixture = conffixture.ConfFixture(conf)
+    fixture.setUp()
+    conf([], project='zmq-driver-tests')
+    server = oslo_messaging.get_rpc_server(
+        oslo_messaging.get_rpc_transport(conf, 'fake:///'),
+        oslo_messaging.Target(topic='topic', server='server'),
+        [Endpoint()],
+        executor='threading',
+        access_policy=oslo_messaging.DefaultRPCAccessPolicy,
+    )
+
+    def handle(message):
+        server._process_incoming([message])
+        return len(runs)
+
+    yield handle
+    fixture.cleanUp()
+
+
+METHOD = {'method': 'method', 'args': {}}
+
+
+@pytest.mark.spec('DL-55')
+@pytest.mark.parametrize(
+    'limits',
+    [
+        {'ttl': 5.0},
+        {'ttl': 5.0, 'monitor_timeout': 60.0},
+        {'ttl': 60.0, 'monitor_timeout': 5.0},
+        {'monitor_timeout': 5.0},
+    ],
+)
+def test_call_that_waited_too_long_is_not_started(
+    message, router, done, clock, caplog, serve, limits
+):
+    caplog.set_level(logging.INFO)
+    late, in_time = (message(message=METHOD, **limits) for _ in range(2))
+    clock.tick(4.9)
+    assert serve(in_time) == 1
+    assert router.sent.pop()[1].header.kind is envelope.Kind.REPLY
+    clock.tick(0.1)
+    assert serve(late) == 1
+    [(_, answer)] = router.sent
+    assert answer.header.kind is envelope.Kind.NACK
+    assert answer.header.reason == envelope.NackReason.EXPIRED
+    assert done == [True, True]
+    assert not caplog.records
+
+
+@pytest.mark.spec('DL-55')
+@pytest.mark.parametrize(
+    'request_',
+    [
+        {'flags': envelope.WANT_ACK, 'ttl': 5.0},
+        {'flags': envelope.FANOUT, 'ttl': 5.0},
+        {'flags': envelope.WANT_REPLY},
+    ],
+)
+def test_what_has_no_limit_is_started_however_late(
+    message, done, clock, serve, request_
+):
+    late = message(message=METHOD, **request_)
+    clock.tick(1e6)
+    assert serve(late) == 1
+    assert done == [True]
 
 
 def test_notification_is_acknowledged_or_requeued(done):

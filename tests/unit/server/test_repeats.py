@@ -320,3 +320,22 @@ def test_child_of_a_method_does_not_touch_the_memory(
     assert router._counters.snapshot()['replies_unroutable'] == 1
     send(client, CALL | envelope.WANT_ACK)
     answer(client, ACK)
+
+
+@pytest.mark.spec('DL-50')
+@pytest.mark.spec('DL-55')
+def test_expired_call_is_refused_once_more(
+    connect, send, handle, router, counts, caplog
+):
+    old, new = connect(), connect()
+    send(old, ttl=0.001)
+    call = handle()
+    waiting.until(lambda: call.acknowledge() or call._expired, 'expiry')
+    call.reply(failure=(None, None, None))
+    for client, flags in ((old, None), (new, RESENT)):
+        if flags is not None:
+            send(client, flags)
+        reason = answer(client, NACK).header.reason
+        assert reason == envelope.NackReason.EXPIRED
+    assert counts.snapshot()['messages_expired'] == 1
+    assert 'A call was not started' in caplog.text
