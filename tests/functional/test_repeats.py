@@ -2,6 +2,7 @@
 """Requests that wait for a stopped process, or are sent twice."""
 
 import json
+import pathlib
 import time
 
 import oslo_messaging
@@ -63,6 +64,14 @@ def answer(socket):
     return envelope.decode(socket.recv_multipart())
 
 
+def is_stopped(program):
+    """Return whether the signal has reached every thread."""
+    tasks = pathlib.Path(f'/proc/{program.pid}/task').glob('*/stat')
+    return all(
+        task.read_text().rpartition(')')[2].split()[0] == 'T' for task in tasks
+    )
+
+
 def runs(program):
     return [line['ran'] for line in program.all('ran')]
 
@@ -97,6 +106,7 @@ def test_nothing_runs_whose_sender_gave_up(server, sender):
         raw.send(socket, 0, 'who')
         assert answer(socket).header.kind is Kind.REPLY
     program.freeze()
+    waiting.until(lambda: is_stopped(program), 'stop')
     frozen_at = time.monotonic()
     for number, socket in enumerate(connections, 1):
         for copy in range(20):
