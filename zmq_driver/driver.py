@@ -201,6 +201,9 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
         """Release everything; bounded by ``cleanup_timeout``, idempotent."""
         with self._lock:
             self._closed = True
+            if self._runtime is not None and self._runtime.pid != os.getpid():
+                # After a fork that Python was not told of.
+                self._leave_to_parent()
             runtime, self._runtime = self._runtime, None
             if self._finalizer is not None:
                 self._finalizer.detach()

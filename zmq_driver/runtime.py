@@ -210,8 +210,10 @@ class Runtime:
             pathlib.Path(self._directory.socket_path(self.member)).unlink()
 
     def forget(self) -> None:
-        """Let go of this in a forked child, without touching a socket."""
+        """Let go of this in a forked child, without using a socket."""
         self.matchmaker.forget()
+        if self._router is not None:
+            self._router.forget()
 
     def stats(self) -> statistics.DriverStats:
         """Return the figures of this moment.

@@ -318,6 +318,11 @@ class RouterSocket(ownership.Owned):
         self.check_owner()
         self._socket.bind(endpoint)
 
+    def bound_to(self) -> str:
+        """Return where it was bound last, as libzmq spells it."""
+        self.check_owner()
+        return self._socket.get_string(zmq.LAST_ENDPOINT)
+
     def fileno(self) -> int:
         """Return ZMQ_FD: edge-triggered, see libzmq's zmq_getsockopt(3)."""
         self.check_owner()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes that fork round a transport."""
 
+from concurrent import futures
+import json
 import os
 import signal
 import time
@@ -8,6 +10,7 @@ import time
 import oslo_messaging
 import pytest
 
+from tests.fixtures import ports
 from tests.fixtures import process
 from tests.fixtures import waiting
 from zmq_driver import errors
@@ -16,12 +19,16 @@ from zmq_driver import errors
 FAMILY_TIMEOUT = 90
 
 
+#: For connections that nothing but their end ends.
+PATIENT = '&heartbeat_interval=60&heartbeat_timeout=60&connect_timeout=60'
+
+
 @pytest.fixture
 def family(url, topic):
     """Give a factory of forking programs, ended after the test."""
     started = []
 
-    def start(*arguments):
+    def start(*arguments, url=url):
         program = process.Program(
             'forks', '--url', url, '--topic', topic, *arguments
         )
@@ -158,24 +165,76 @@ def test_killed_parent_is_registered_no_more_while_its_child_lives(
         os.kill(child, signal.SIGKILL)
 
 
-@pytest.mark.spec('LC-04')
-def test_child_of_a_killed_parent_does_not_hold_up_its_clients(family, client):
-    program = family('orphan')
+@pytest.fixture
+def ring(tmp_path, topic, ipc_dir):
+    """Give the URL of a ring, with a port for a server "parent"."""
+    path = tmp_path / 'ring.json'
+    place = {'host': '127.0.0.1', 'port': ports.free(), 'server': 'parent'}
+    path.write_text(json.dumps({topic: [place]}))
+    return (
+        f'zmq+ring://{path}?rpc_zmq_ipc_dir={ipc_dir}'
+        f'&rpc_zmq_bind_address=127.0.0.1'
+    )
+
+
+@pytest.mark.spec('LC-21')
+@pytest.mark.parametrize('over', ['url', 'ring'])
+def test_call_to_a_killed_parent_ends_at_once_while_its_child_lives(
+    family, conf, topic, over, request
+):
+    url = request.getfixturevalue(over) + PATIENT
+    program = family('heir', url=url)
+    transport = oslo_messaging.get_rpc_transport(conf, url)
+    one = oslo_messaging.get_rpc_client(
+        transport, oslo_messaging.Target(topic=topic), timeout=60
+    )
+    with futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(one.call, {}, 'block')
+        program.wait_for('blocked')
+        program.write('fork')
+        child = program.wait_for('child')['child']
+        try:
+            start = time.monotonic()
+            program.kill()
+            with pytest.raises(errors.PeerLost):
+                call.result()
+            assert time.monotonic() - start < 20
+            os.kill(child, 0)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            transport.cleanup()
+
+
+@pytest.mark.spec('LC-21')
+def test_port_of_a_killed_parent_is_free_while_its_child_lives(
+    family, conf, topic, ring
+):
+    program = family('orphan', url=ring)
     child = program.wait_for('child')['child']
     try:
-        options = oslo_messaging.TransportOptions(at_least_once=True)
-        one = client(timeout=60, transport_options=options)
-        one.call({}, 'who')
         program.kill()
-        start = time.monotonic()
-        # The child keeps the endpoint open, and nobody answers there.
-        with pytest.raises(
-            (oslo_messaging.MessageUndeliverable, errors.PeerLost)
-        ):
-            one.call({}, 'who')
-        assert time.monotonic() - start < 20
+        other = family('orphan', url=ring)
+        os.kill(other.wait_for('child')['child'], signal.SIGKILL)
+        transport = oslo_messaging.get_rpc_transport(conf, ring)
+        one = oslo_messaging.get_rpc_client(
+            transport, oslo_messaging.Target(topic=topic), timeout=60
+        )
+        assert one.call({}, 'who') == ['parent', other.pid]
+        transport.cleanup()
+        os.kill(child, 0)
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.spec('LC-22')
+def test_children_that_python_was_not_told_of(family, client):
+    program = family('unknowing')
+    assert not wrong(program)
+    assert {'cleaner', 'user'} <= speakers(program)
+    assert statuses(program) == [0, 0]
+    one = client(target={'server': 'parent'})
+    assert one.call({}, 'who') == ['parent', program.pid]
+    program.stop()
 
 
 @pytest.mark.spec('LC-04')

@@ -8,6 +8,7 @@ they should.
 
 import argparse
 import contextlib
+import ctypes
 import faulthandler
 import json
 import multiprocessing
@@ -37,6 +38,10 @@ class Endpoint:
 
     def echo(self, ctxt, value):
         return value
+
+    def block(self, ctxt):
+        tell(blocked=True)
+        threading.Event().wait(PATIENCE)
 
 
 class NotificationEndpoint:
@@ -255,10 +260,11 @@ def storm(family, count):
     ready_until_stopped(family)
 
 
-def orphan(family):
+def orphan(family, serve=True):
     """A child that does nothing and outlives its parent."""
-    family.serve('parent')
-    family.listen()
+    if serve:
+        family.serve('parent')
+        family.listen()
     pid = os.fork()
     if pid == 0:
         limit_life()
@@ -266,6 +272,41 @@ def orphan(family):
         os._exit(0)
     tell(ready=True, child=pid)
     sys.stdin.read()
+
+
+def heir(family):
+    """A child forked when it is told to, which outlives its parent."""
+    family.serve('parent')
+    tell(ready=True)
+    sys.stdin.readline()
+    orphan(family, serve=False)
+
+
+def unknowing(family):
+    """Children that Python does not know of, as uwsgi makes them."""
+    family.serve('parent')
+    tell(wrong=family.talk(['parent'], 5), by='parent')
+
+    def cleaner():
+        family.transport.cleanup()
+        return []
+
+    def user():
+        family.serve('child')
+        return family.talk(['parent', 'child'], 5)
+
+    pids = []
+    for work in (cleaner, user):
+        pid = ctypes.PyDLL(None).fork()
+        if pid == 0:
+            limit_life()
+            wrong = work()
+            tell(wrong=wrong, by=work.__name__)
+            os._exit(7 if wrong else 0)
+        pids.append(pid)
+    tell(statuses=wait(pids))
+    tell(wrong=family.talk(['parent'], 5), by='parent after')
+    ready_until_stopped(family)
 
 
 def vandal(family):
@@ -373,9 +414,13 @@ def main():
     elif args.scenario == 'processes':
         processes(family, first)
     else:
-        {'generations': generations, 'orphan': orphan, 'vandal': vandal}[
-            args.scenario
-        ](family)
+        {
+            'generations': generations,
+            'heir': heir,
+            'orphan': orphan,
+            'unknowing': unknowing,
+            'vandal': vandal,
+        }[args.scenario](family)
 
 
 if __name__ == '__main__':

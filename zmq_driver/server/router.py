@@ -24,6 +24,7 @@ from zmq_driver import context as context_
 from zmq_driver import counters as counters_
 from zmq_driver import envelope
 from zmq_driver import errors
+from zmq_driver import inherited
 from zmq_driver import sockets
 from zmq_driver import threads
 from zmq_driver.server import admission
@@ -95,6 +96,8 @@ class Router:
         self.endpoint = endpoint
         #: The endpoint for other hosts once the router runs; '' if none.
         self.tcp_endpoint = ''
+        #: Where it is bound for them, as libzmq spells it; '' if nowhere.
+        self.tcp_bound = ''
         self._bind_tcp = bind_tcp
         self._pid = os.getpid()
         self._context = context
@@ -211,6 +214,15 @@ class Router:
             channel.wake()
         return self._thread.join(deadline.left())
 
+    def forget(self) -> None:
+        """Close the parent's endpoints and connections in a forked child.
+
+        Else they would outlive the parent, and its peers would wait.
+        """
+        inherited.close_sockets(
+            self.endpoint.removeprefix('ipc://'), self.tcp_bound
+        )
+
     # What follows runs on the router thread.
 
     def _run(self) -> None:
@@ -238,6 +250,7 @@ class Router:
         try:
             if self._bind_tcp is not None:
                 self.tcp_endpoint = self._bind_tcp(socket)
+                self.tcp_bound = socket.bound_to()
             return channel_.Channel(socket, self._counters)
         except BaseException:
             # No descriptor is left for the wake-up.
