@@ -20,21 +20,21 @@ from zmq_driver import hosts
 _Name = tuple[str, int]
 
 
-def close_sockets(ipc_path: str, tcp_endpoint: str) -> int:
+def close_sockets(ipc_endpoint: str, tcp_endpoint: str) -> int:
     """Close what belongs to a router of the parent; call it in the child.
 
     Those are the sockets that listen at its endpoints and the connections
     that were made to them. Other descriptors are left alone.
 
-    :param ipc_path: the path of its ipc socket
-    :param tcp_endpoint: where it is bound, as libzmq spells it; '' if it is
-        not
+    :param ipc_endpoint: where it is bound, ``ipc://`` followed by a path
+    :param tcp_endpoint: where it is bound too, as libzmq spells it, or ''
     :returns: how many were closed
     """
+    path = ipc_endpoint.removeprefix('ipc://')
     name = _bound(tcp_endpoint) if tcp_endpoint else None
     closed = 0
     for fd in _sockets():
-        if _belongs(fd, ipc_path, name):
+        if _belongs(fd, path, name):
             with contextlib.suppress(OSError):
                 os.close(fd)
                 closed += 1

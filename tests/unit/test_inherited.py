@@ -58,7 +58,7 @@ def test_ipc_endpoint_and_its_connections(sockets, tmp_path):
     for one in everything:
         sockets.enter_context(one)
     with pathlib.Path(os.devnull).open() as file:
-        assert inherited.close_sockets(path, '') == 2
+        assert inherited.close_sockets(f'ipc://{path}', '') == 2
         os.fstat(file.fileno())
     assert closed(*everything) == [ours, accepted]
 
@@ -72,7 +72,7 @@ def test_tcp_endpoint_at_an_address(sockets, spelling):
     # Another program part may have the port at another address.
     other = listening(sockets, posix.AF_INET, ('127.0.0.2', port))
     endpoint = f'tcp://{spelling}:{port}'
-    assert inherited.close_sockets('/nowhere', endpoint) == 2
+    assert inherited.close_sockets('ipc:///nowhere', endpoint) == 2
     assert closed(ours, accepted, client, other) == [ours, accepted]
 
 
@@ -86,12 +86,14 @@ def test_tcp_endpoint_at_a_wildcard(sockets, spelling):
     )
     other = listening(sockets, posix.AF_INET, ('127.0.0.1', 0))
     endpoint = f'tcp://{spelling}:{port}'
-    assert inherited.close_sockets('/nowhere', endpoint) == 2
+    assert inherited.close_sockets('ipc:///nowhere', endpoint) == 2
     assert closed(ours, accepted, client, other) == [ours, accepted]
 
 
 def test_interface_in_an_endpoint():
-    assert inherited.close_sockets('/nowhere', 'tcp://[fe80::1%lo]:1') == 0
+    assert (
+        inherited.close_sockets('ipc:///nowhere', 'tcp://[fe80::1%lo]:1') == 0
+    )
 
 
 def test_socket_that_cannot_be_looked_at(sockets, tmp_path, monkeypatch):
@@ -102,7 +104,7 @@ def test_socket_that_cannot_be_looked_at(sockets, tmp_path, monkeypatch):
         raise OSError('of no kind that is known')
 
     monkeypatch.setattr(inherited.posix, 'socket', refuse)
-    assert inherited.close_sockets(path, '') == 0
+    assert inherited.close_sockets(f'ipc://{path}', '') == 0
 
 
 def test_system_without_proc(sockets, tmp_path, monkeypatch):
@@ -113,4 +115,4 @@ def test_system_without_proc(sockets, tmp_path, monkeypatch):
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(inherited.os, 'listdir', refuse)
-    assert inherited.close_sockets(path, '') == 0
+    assert inherited.close_sockets(f'ipc://{path}', '') == 0

@@ -215,13 +215,8 @@ class Router:
         return self._thread.join(deadline.left())
 
     def forget(self) -> None:
-        """Close the parent's endpoints and connections in a forked child.
-
-        Else they would outlive the parent, and its peers would wait.
-        """
-        inherited.close_sockets(
-            self.endpoint.removeprefix('ipc://'), self.tcp_bound
-        )
+        """Close what a forked child has of the endpoints of its parent."""
+        inherited.close_sockets(self.endpoint, self.tcp_bound)
 
     # What follows runs on the router thread.
 
