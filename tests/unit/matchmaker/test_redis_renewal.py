@@ -180,6 +180,22 @@ def test_lost_registrations_come_back(own_redis, make_own, caplog):
     assert 'Redis had lost 2 of 2 registrations' in caplog.text
 
 
+@pytest.mark.spec('MM-75')
+def test_who_leaves_does_not_end_the_renewal_of_others(own_redis, make_own):
+    matchmaker, other = make_own(query=OFTEN), make_own()
+    leaves, stays = (samples.registration() for _ in range(2))
+    for one in (leaves, stays):
+        matchmaker.register(one, samples.deadline())
+    matchmaker.unregister(leaves, samples.deadline())
+    own_redis.command('FLUSHALL')
+
+    def found():
+        return other.records(samples.deadline())
+
+    waiting.until(found, 'registration that stays')
+    assert [r.registration for r in found()] == [stays]
+
+
 @pytest.mark.spec('MM-76', 'MM-77')
 def test_registrations_come_back_after_an_outage(own_redis, make_own):
     matchmaker, other = make_own(query=OFTEN), make_own()
