@@ -103,6 +103,7 @@ def test_accepted_casts_survive_the_process_that_sent_them(
     program._process.wait(HANG)
     expected = {f'cast-{t}-{n}': 1 for t in range(4) for n in range(50)}
     expected |= {f'fanout-{t}': len(programs) for t in range(4)}
+    expected['last'] = 1
 
     def ran():
         return collections.Counter(

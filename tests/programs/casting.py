@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that casts and notifies from several threads, and just ends.
 
-It never cleans up. It prints the ids of what the driver accepted.
+It never cleans up. Its last cast is large.
 """
 
 import argparse
@@ -50,7 +50,10 @@ def main():
         thread.start()
     for thread in threads:
         thread.join(PATIENCE)
-    tell(ready=True, accepted=args.threads * (args.casts + 1))
+    tell(ready=True)
+    # More than the kernel takes at once, so that it would be lost if it were
+    # still on its way.
+    client.cast({'padding': 'x' * 8_000_000}, 'record', id='last')
     if args.end == 'exit':
         sys.exit(0)
     if args.end == '_exit':
