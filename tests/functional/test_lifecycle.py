@@ -19,6 +19,7 @@ import zmq
 from tests.fixtures import process
 from tests.fixtures import waiting
 from zmq_driver import errors
+from zmq_driver import ipc
 
 #: Seconds after which something hangs, on a machine that is busy.
 HANG = 30
@@ -214,10 +215,17 @@ def test_one_context_is_made_on_first_use_by_many_threads(
 
 @pytest.mark.spec('LC-02')
 def test_first_use_by_many_threads_at_once_makes_one_context(
-    transport, topic, contexts
+    transport, topic, contexts, monkeypatch
 ):
     everybody = make_client(transport(), topic).prepare(fanout=True)
     barrier = threading.Barrier(16)
+    prepare = ipc.IpcDirectory.prepare
+
+    def prepare_slowly(directory):
+        time.sleep(0.1)
+        prepare(directory)
+
+    monkeypatch.setattr(ipc.IpcDirectory, 'prepare', prepare_slowly)
 
     def cast():
         barrier.wait(HANG)

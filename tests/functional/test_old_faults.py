@@ -337,16 +337,3 @@ def test_options_of_other_components_are_not_needed(url, topic):
             target(topic=topic), {}, {'method': 'm'}, True, 1.5, retry=0
         )
     transport.cleanup()
-
-
-def test_the_matchmaker_is_the_one_that_was_asked_for(request, transport):
-    kinds = {
-        'local': 'LocalMatchmaker',
-        'redis': 'RedisMatchmaker',
-        'sentinel': 'SentinelMatchmaker',
-    }
-    cache = transport()._driver.runtime().matchmaker
-    assert (
-        type(cache._backend).__name__
-        == kinds[request.config.getoption('--matchmaker')]
-    )

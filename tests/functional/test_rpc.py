@@ -406,3 +406,16 @@ def test_concurrent_calls_of_many_sizes(server, client):
         thread.join(120)
         assert not thread.is_alive()
     assert not wrong
+
+
+def test_the_matchmaker_is_the_one_that_was_asked_for(request, transport):
+    kinds = {
+        'local': 'LocalMatchmaker',
+        'redis': 'RedisMatchmaker',
+        'sentinel': 'SentinelMatchmaker',
+    }
+    cache = transport()._driver.runtime().matchmaker
+    assert (
+        type(cache._backend).__name__
+        == kinds[request.config.getoption('--matchmaker')]
+    )

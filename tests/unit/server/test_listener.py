@@ -137,6 +137,8 @@ def test_registration_has_both_endpoints(rpc, registry, router):
     [
         {'exchange': 'other'},
         {'topic': 'other'},
+        {'topic': f'{SERVED.topic}_x'},
+        {'topic': SERVED.topic[:-1]},
         {'server': 'other'},
         {'server': ''},
         {'flags': envelope.NOTIFICATION},
