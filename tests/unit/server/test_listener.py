@@ -352,6 +352,7 @@ def test_batch_without_time_out_waits_for_all(notes):
 
 
 @pytest.mark.spec('DL-34')
+@pytest.mark.spec('DL-82')
 def test_no_more_than_a_batch(notes):
     one = notes()
     for n in range(5):
@@ -406,6 +407,7 @@ def test_requeued_one_comes_back_after_pauses_that_grow(notes, monkeypatch):
 
 
 @pytest.mark.spec('DL-35')
+@pytest.mark.spec('DL-84')
 def test_requeued_one_does_not_hold_up_the_others(notes):
     one = notes()
     one.deliver(note(0))
