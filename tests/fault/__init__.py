@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fault laboratory: what callers are told is compared with what ran."""

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One fault on one site, from the load's beginning to the verdict."""
+
+import dataclasses
+import time
+
+from tests.fault import checker
+from tests.fault import expectations
+from tests.fault import faults
+from tests.fault import site as site_
+
+#: Seconds of load before a fault.
+BEFORE = 0.5
+
+#: Seconds of load after it, besides those of its recovery.
+AFTER = 0.5
+
+#: Seconds in which what was acknowledged is executed.
+SETTLE = 5.0
+
+
+@dataclasses.dataclass
+class Result:
+    """What came of a fault."""
+
+    fault: str
+    site: str
+    verdicts: dict[str, checker.Verdict]
+    #: What the fault itself found wrong.
+    problems: list[str]
+    seconds: float
+
+    @property
+    def good(self):
+        return not self.problems and all(
+            verdict.good for verdict in self.verdicts.values()
+        )
+
+
+class Experiments:
+    """Does experiments on a site, one after the other.
+
+    Thread: owner only.
+    """
+
+    def __init__(self, site):
+        self._site = site
+        self._readers = site_.Readers(site)
+        self._number = 0
+
+    def run(self, name, after=None):
+        """Inject the fault *name*, heal it, and judge.
+
+        :param after: seconds of load after the fault; None: a short while,
+            in which the fault may be felt still
+        """
+        self._number += 1
+        started = time.monotonic()
+        row = expectations.rows()[name]
+        fault = faults.FAULTS[name](self._site)
+        failed = self._failed_copies()
+        self._site.begin(f'{self._number}-{name}')
+        time.sleep(BEFORE)
+        begin = time.monotonic()
+        try:
+            fault.inject()
+            time.sleep(fault.hold)
+        finally:
+            fault.heal()
+        end = time.monotonic()
+        time.sleep(AFTER if after is None else after)
+        self._site.pause()
+        failed = self._failed_copies() - failed
+        disturbance = checker.Disturbance(
+            begin, end, fault.recovery, fault.frozen
+        )
+        return Result(
+            name,
+            self._site.kind,
+            self._judge(row, disturbance, failed),
+            fault.problems,
+            time.monotonic() - started,
+        )
+
+    def _failed_copies(self):
+        return self._site.counts()['fanout_copies_failed']
+
+    def _judge(self, row, disturbance, failed):
+        told = self._readers.told()
+        hanging = self._readers.hanging()
+        expected = {one.id for one in told if one.outcome == expectations.OK}
+        ran = self._readers.settle(
+            lambda found: expected <= {one.id for one in found}, SETTLE
+        )
+        # What runs too often comes a little later than what runs at all.
+        time.sleep(0.2)
+        ran += self._readers.ran()
+        verdicts = {}
+        for pattern, cell in row.cells.items():
+            mine = [o for o in (*told, *hanging) if o.pattern == pattern]
+            ids = {one.id for one in mine}
+            verdicts[pattern] = checker.judge(
+                cell,
+                mine,
+                [one for one in ran if one.id in ids],
+                self._site.lives,
+                disturbance,
+                failed if pattern == 'fanout' else 0,
+            )
+        return verdicts

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processes of a site: servers that come and go, and clients."""
+
+import itertools
+import os
+import resource
+import time
+
+from tests.fault import journal
+from tests.fault import network
+from tests.fault import proxy
+from tests.fixtures import process
+from tests.fixtures import waiting
+
+#: Seconds for what a process is told to do.
+PATIENCE = 60.0
+
+
+class Machine(process.Program):
+    """A program on a host of its own."""
+
+    def __init__(self, module, host, *arguments):
+        super().__init__(module, *arguments)
+        self._command = [*host.prefix, *self._command]
+        self._numbers = itertools.count(1)
+
+    def ask(self, command):
+        """Send a command that is answered; return the answer."""
+        line = f'{command} {next(self._numbers)}'
+        self.write(line)
+        return self.wait_for(line, PATIENCE)[line]
+
+    @property
+    def running(self):
+        return self._process.poll() is None
+
+    def limit_descriptors(self, count):
+        """Allow *count* descriptors; None: as many as there are now."""
+        if count is None:
+            count = len(os.listdir(f'/proc/{self.pid}/fd'))
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, hard))
+
+
+class Server:
+    """One name on one host, whichever process bears it."""
+
+    def __init__(self, site, name, host, proxied):
+        self.name = name
+        self.host = host
+        self.lives = []
+        self.program = None
+        self.proxy = None
+        self._proxied = proxied
+        self._site = site
+        self._port = None
+        self._options = {}
+        if site.spans_hosts:
+            self._options = {
+                'rpc_zmq_bind_address': host.address,
+                'rpc_zmq_port_count': 1,
+            }
+            if proxied:
+                self._options['rpc_zmq_host'] = site.proxy_address
+
+    @property
+    def life(self):
+        return self.lives[-1]
+
+    def launch(self, same_port=False):
+        """Begin to start; :meth:`wait` waits for it."""
+        if self._site.spans_hosts and not (same_port and self._port):
+            self._choose_port()
+        url = self._site.url(self.name, **self._options)
+        self.program = Machine(
+            'laboratory_server',
+            self.host,
+            *('--url', url),
+            *('--topic', self._site.topic),
+            *('--server', self.name),
+            *('--journal', self._site.server_journal(self.name)),
+        )
+        self._site.keep(self.program)
+        self.program.start(wait=False)
+        return self
+
+    def wait(self):
+        ready = self.program.wait_for('ready', PATIENCE)
+        self.lives.append(
+            journal.Life(self.name, ready['pid'], since=ready['at'])
+        )
+        return self
+
+    def _choose_port(self):
+        self.close_proxy()
+        while True:
+            self._port = network.port()
+            if self._proxied:
+                try:
+                    self.proxy = proxy.TcpProxy(
+                        (self._site.proxy_address, self._port),
+                        (self.host.address, self._port),
+                    )
+                except OSError:
+                    continue
+            break
+        self._options['rpc_zmq_port'] = self._port
+
+    def kill(self):
+        self.life.until = self.life.killed_at = time.monotonic()
+        self.program.kill()
+
+    def stop(self):
+        self.life.until = time.monotonic()
+        self.program.stop()
+
+    def close_proxy(self):
+        if self.proxy is not None:
+            self.proxy.close()
+            self.proxy = None
+
+
+def wait_until_ended(program, timeout):
+    waiting.until(lambda: not program.running, 'end of the process', timeout)
