@@ -83,6 +83,15 @@ class Verdict:
         setattr(self, defect, getattr(self, defect) + 1)
         self.problems.append(f'{defect}: {text}')
 
+    def add_up(self, other):
+        """Add the counts of the same cell at another time."""
+        for field in dataclasses.fields(self):
+            if field.type is int:
+                mine, more = (getattr(v, field.name) for v in (self, other))
+                setattr(self, field.name, mine + more)
+        self.slowest = max(self.slowest, other.slowest)
+        self.problems += other.problems
+
 
 def judge(cell, told, ran, lives, disturbance, failed_copies=0):
     """Return the verdict of one cell.

@@ -36,6 +36,13 @@ class Result:
             verdict.good for verdict in self.verdicts.values()
         )
 
+    def add(self, other):
+        """Add the counts of the same fault at another time."""
+        for pattern, verdict in other.verdicts.items():
+            self.verdicts[pattern].add_up(verdict)
+        self.problems += other.problems
+        self.seconds += other.seconds
+
 
 class Experiments:
     """Does experiments on a site, one after the other.

@@ -198,10 +198,10 @@ class Delay(Proxied):
     hold = 2.0
 
     def inject(self):
-        self.proxy.delay = 0.2
+        self.proxy.set_delay(0.2)
 
     def heal(self):
-        self.proxy.delay = 0.0
+        self.proxy.set_delay(0.0)
 
 
 class SilentAccept(Proxied):

@@ -15,6 +15,9 @@ from tests.fixtures import waiting
 #: Seconds for what a process is told to do.
 PATIENCE = 60.0
 
+#: A server has a driver for RPC and one for notifications.
+PORTS = 2
+
 
 class Machine(process.Program):
     """A program on a host of its own."""
@@ -58,7 +61,7 @@ class Server:
         if site.spans_hosts:
             self._options = {
                 'rpc_zmq_bind_address': host.address,
-                'rpc_zmq_port_count': 1,
+                'rpc_zmq_port_count': PORTS,
             }
             if proxied:
                 self._options['rpc_zmq_host'] = site.proxy_address
@@ -97,9 +100,10 @@ class Server:
             self._port = network.port()
             if self._proxied:
                 try:
-                    self.proxy = proxy.TcpProxy(
-                        (self._site.proxy_address, self._port),
-                        (self.host.address, self._port),
+                    self.proxy = proxy.Proxies(
+                        self._site.proxy_address,
+                        self.host.address,
+                        range(self._port, self._port + PORTS),
                     )
                 except OSError:
                     continue

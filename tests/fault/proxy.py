@@ -261,6 +261,49 @@ class TcpProxy:
         link.close(reset)
 
 
+class Proxies:
+    """The proxies of a server, one for each port: all do the same.
+
+    Thread: any.
+    """
+
+    def __init__(self, listen_host, target_host, ports):
+        """Forward *ports* of one host to those of another."""
+        self._all = []
+        try:
+            for port in ports:
+                self._all.append(
+                    TcpProxy((listen_host, port), (target_host, port))
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def set_mode(self, mode):
+        for one in self._all:
+            one.set_mode(mode)
+
+    def set_delay(self, seconds):
+        for one in self._all:
+            one.delay = seconds
+
+    def cut(self, where, direction):
+        for one in self._all:
+            one.cut(where, direction)
+
+    def cut_now(self):
+        for one in self._all:
+            one.cut_now()
+
+    @property
+    def cuts(self):
+        return sum(one.cuts for one in self._all)
+
+    def close(self):
+        for one in self._all:
+            one.close()
+
+
 def _place(where, frames, size):
     """Return where to cut *size* bytes; None: not among these."""
     for frame in frames:

@@ -17,6 +17,9 @@ _COUNTS = (
     'again',
     *checker.DEFECTS,
 )
+#: Lines about the defects of one cell.
+MOST_PROBLEMS = 8
+
 _TITLES = {'failed_copies': 'copies-'}
 
 
@@ -32,10 +35,21 @@ def table(results):
         for verdict in result.verdicts.values():
             lines.append(_line(verdict))
     lines += ['-' * len(head), sums(results)]
+    return lines + problems(results)
+
+
+def problems(results):
+    """Return a line for each defect, but not for too many of a kind."""
+    lines = []
     for result in results:
         for verdict in result.verdicts.values():
-            for problem in verdict.problems[:5]:
-                lines.append(f'{verdict.fault}, {verdict.pattern}: {problem}')
+            found = verdict.problems
+            lines += [
+                f'{verdict.fault}, {verdict.pattern}: {problem}'
+                for problem in found[:MOST_PROBLEMS]
+            ]
+            if len(found) > MOST_PROBLEMS:
+                lines.append(f'... and {len(found) - MOST_PROBLEMS} more')
         lines += [f'{result.fault}: {text}' for text in result.problems]
     return lines
 
@@ -72,6 +86,5 @@ def sums(results):
 def as_json(results, **more):
     """Return everything, for other programs."""
     return json.dumps(
-        {'results': [dataclasses.asdict(r) for r in results], **more},
-        indent=1,
+        {'results': results, **more}, indent=1, default=dataclasses.asdict
     )
