@@ -6,8 +6,8 @@ import pathlib
 import random
 import sys
 
-from tests.fault import experiment
 from tests.fault import expectations
+from tests.fault import experiment
 from tests.fault import report
 from tests.fault import site as site_
 

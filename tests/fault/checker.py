@@ -198,11 +198,8 @@ def _check_error(verdict, cell, told, runs, disturbance):
 
 
 def _check_copies(verdict, cell, missing, failed):
-    if not missing and (cell.copies or not failed):
-        verdict.failed_copies = failed
-        return
     verdict.failed_copies = failed
-    for told, life in missing[failed if cell.copies else 0 :]:
+    for told, life in missing[failed:]:
         verdict.add(
             'lost',
             f'{told.id} did not run at {life.server} (pid {life.pid}), and '

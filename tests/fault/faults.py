@@ -367,9 +367,7 @@ class DiskFull(Fault):
                         size //= 2
         before.launch()
         if not self.site.can_be_full:
-            resource.prlimit(
-                before.program.pid, resource.RLIMIT_FSIZE, (0, 0)
-            )
+            resource.prlimit(before.program.pid, resource.RLIMIT_FSIZE, (0, 0))
         self._expect_failure(before.program)
 
     def _expect_failure(self, program):
@@ -398,13 +396,13 @@ class ClientDescriptors(Fault):
 
     def inject(self):
         self._client = self.site.clients['x']
-        self._client.limit_descriptors(None)
+        self._client.exhaust_descriptors()
         server = self.server('a')
         server.stop()
         server.launch().wait()
 
     def heal(self):
-        self._client.limit_descriptors(4096)
+        self._client.grant_descriptors()
 
 
 class ServerDescriptors(Fault):
@@ -415,11 +413,11 @@ class ServerDescriptors(Fault):
 
     def inject(self):
         server = self.server('a')
-        server.program.limit_descriptors(None)
+        server.program.exhaust_descriptors()
         server.proxy.cut_now()
 
     def heal(self):
-        self.server('a').program.limit_descriptors(4096)
+        self.server('a').program.grant_descriptors()
 
 
 def _all(base):

@@ -75,10 +75,11 @@ class Growth:
 
     def lines(self):
         """Return the lines that show it: first, last, most and slopes."""
-        lines = [
+        head = (
             f'{"process":10} {"quantity":12} {"first":>9} {"last":>9} '
             f'{"most":>9} {"per hour":>10} {"2nd half":>10}'
-        ]
+        )
+        lines = [head]
         whole, half = self.slopes(), self.slopes(0.5)
         for name in self._pids:
             for quantity in QUANTITIES:

@@ -2,7 +2,6 @@
 """The processes of a site: servers that come and go, and clients."""
 
 import itertools
-import os
 import resource
 import time
 
@@ -14,6 +13,9 @@ from tests.fixtures import waiting
 
 #: Seconds for what a process is told to do.
 PATIENCE = 60.0
+
+#: The lowest ones are open from the start for as long as the process lives.
+FEWEST_DESCRIPTORS = 5
 
 #: A server has a driver for RPC and one for notifications.
 PORTS = 2
@@ -37,10 +39,15 @@ class Machine(process.Program):
     def running(self):
         return self._process.poll() is None
 
-    def limit_descriptors(self, count):
-        """Allow *count* descriptors; None: as many as there are now."""
-        if count is None:
-            count = len(os.listdir(f'/proc/{self.pid}/fd'))
+    def exhaust_descriptors(self):
+        """Let it open nothing more; what is open goes on."""
+        self._limit_descriptors(FEWEST_DESCRIPTORS)
+
+    def grant_descriptors(self):
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        self._limit_descriptors(hard)
+
+    def _limit_descriptors(self, count):
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, hard))
 

@@ -309,13 +309,12 @@ def _place(where, frames, size):
     for frame in frames:
         if not frame.is_message:
             continue
-        if where is Cut.MID_FRAME and frame.end - frame.start > 2:
+        if where is Cut.MID_FRAME:
             middle = (frame.start + frame.end) // 2
             if 0 < middle <= size:
                 return middle
-        if where is Cut.BETWEEN_FRAMES and frame.has_more:
-            if frame.end <= size:
-                return frame.end
+        elif where is Cut.BETWEEN_FRAMES and frame.has_more:
+            return frame.end if frame.end <= size else None
     return None
 
 

@@ -127,7 +127,8 @@ class Site:
 
     def pause(self):
         """End the load; return whether all operations ended."""
-        return all([c.ask('pause') for c in self.clients.values()])
+        ended = [client.ask('pause') for client in self.clients.values()]
+        return all(ended)
 
     def counts(self):
         """Return the clients' counters, added up."""

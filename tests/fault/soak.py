@@ -11,8 +11,8 @@ import random
 import sys
 import time
 
-from tests.fault import experiment
 from tests.fault import expectations
+from tests.fault import experiment
 from tests.fault import growth as growth_
 from tests.fault import report
 from tests.fault import site as site_
@@ -24,20 +24,24 @@ PERIOD = 10.0
 KIND = 'tcp'
 
 
+def schedule(names, seed):
+    """Yield the names of faults for ever, as *seed* has it."""
+    rng = random.Random(seed)
+    while True:
+        yield rng.choice(names)
+
+
 class Soak:
     """The faults, one after the other, and the sums of their verdicts.
 
     Thread: owner only.
     """
 
-    def __init__(self, site, rng):
-        self._rng = rng
+    def __init__(self, site, seed):
         self._experiments = experiment.Experiments(site)
-        self._names = [
-            row.fault
-            for row in expectations.rows().values()
-            if site.kind in row.sites
-        ]
+        rows = expectations.rows().values()
+        names = [row.fault for row in rows if site.kind in row.sites]
+        self._schedule = schedule(names, seed)
         pids = {f'client {n}': c.pid for n, c in site.clients.items()}
         pids['server c'] = site.servers['c'].program.pid
         self.growth = growth_.Growth(pids)
@@ -49,8 +53,7 @@ class Soak:
     def run(self, seconds):
         end = time.monotonic() + seconds
         while (start := time.monotonic()) < end:
-            name = self._rng.choice(self._names)
-            result = self._experiments.run(name, after=1.0)
+            result = self._experiments.run(next(self._schedule), after=1.0)
             self.rounds += 1
             self._add(result)
             self.growth.take()
@@ -89,7 +92,7 @@ def main():
     # Slower than where each fault is short: an hour's records fit on a disk.
     with site_.Site(KIND, seed, pause=0.05) as site:
         print(f'{KIND}: {site.machines}', flush=True)
-        soak = Soak(site, random.Random(seed))
+        soak = Soak(site, seed)
         try:
             soak.run(args.minutes * 60)
         except KeyboardInterrupt:

@@ -8,8 +8,8 @@ import random
 import pytest
 
 from tests.fault import conftest
-from tests.fault import experiment
 from tests.fault import expectations
+from tests.fault import experiment
 from tests.fault import report
 from tests.fault import site as site_
 

@@ -133,9 +133,9 @@ class Load:
             try:
                 while self._window == window:
                     count += 1
-                    id = f'{window}/{self._args.name}-{number}-{count}'
+                    name = f'{window}/{self._args.name}-{number}-{count}'
                     delay = LONG if rng.random() < LONG_SHARE else 0.0
-                    self._send(pattern, id, delay)
+                    self._send(pattern, name, delay)
                     time.sleep(rng.uniform(0, 2) * self._args.pause)
             finally:
                 with self._condition:
