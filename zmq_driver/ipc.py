@@ -35,6 +35,7 @@ _FIXES = {
     errno.EDQUOT: 'free space or inodes in the quota of this user',
     errno.ELOOP: 'remove the loop of symbolic links',
     errno.ENAMETOOLONG: 'choose a shorter path',
+    errno.EMFILE: 'raise the limit of open files of this process (ulimit -n)',
 }
 _ELSEWHERE = 'or set rpc_zmq_ipc_dir to another directory'
 
@@ -107,7 +108,7 @@ class IpcDirectory:
         except FileExistsError:
             pass  # Another process was faster; what it made is validated.
         except OSError as exc:
-            raise _unusable(path, exc) from exc
+            raise unusable(path, exc) from exc
         if self._validate() is None:
             raise IpcDirectoryError(
                 f'ipc directory {path} vanished while it was made: find out '
@@ -154,7 +155,7 @@ class IpcDirectory:
             try:
                 self._mark = self._read_mark(path)
             except OSError as exc:
-                raise _unusable(path, exc) from exc
+                raise unusable(path, exc) from exc
         return self._mark
 
     def _read_mark(self, path: pathlib.Path) -> str:
@@ -210,7 +211,7 @@ class IpcDirectory:
             finally:
                 os.close(fd)
         except OSError as exc:
-            raise _unusable(pathlib.Path(path), exc) from exc
+            raise unusable(pathlib.Path(path), exc) from exc
 
     def share_fd(self, fd: int) -> None:
         """Do what :meth:`share` does, to an open file or directory.
@@ -270,7 +271,7 @@ class IpcDirectory:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise _unusable(path, exc) from exc
+            raise unusable(path, exc) from exc
         wrong = _wrong_for_all(path, found)
         if wrong is None and private:
             wrong = _wrong_if_private(path, found)
@@ -356,7 +357,7 @@ def _absolute(path: str) -> pathlib.Path:
     try:
         return pathlib.Path(path).absolute()
     except OSError as exc:
-        raise _unusable(pathlib.Path(path), exc) from exc
+        raise unusable(pathlib.Path(path), exc) from exc
 
 
 def _encode(path: str) -> bytes:
@@ -374,7 +375,8 @@ def _encode(path: str) -> bytes:
     return encoded
 
 
-def _unusable(path: pathlib.Path, exc: OSError) -> IpcDirectoryError:
+def unusable(path: pathlib.Path, exc: OSError) -> IpcDirectoryError:
+    """Return the error that says what is wrong with *path*, and the fix."""
     fix = _FIXES.get(exc.errno or 0, 'look at the file system')
     return IpcDirectoryError(
         f'ipc directory {path} cannot be used ({exc.strerror}): {fix}, '

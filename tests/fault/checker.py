@@ -20,6 +20,9 @@ EXECUTED_WITHIN = 0.5
 #: each fanout.
 KNOWN_AFTER = 1.0
 
+#: Windows for which executions may come late.
+REMEMBERED = 5
+
 #: The errors that end an operation at its deadline, and never sooner.
 AT_DEADLINE = ('ServerNotFound', 'ReplyTimeout')
 _EARLY = 0.01
@@ -125,6 +128,44 @@ def judge(cell, told, ran, lives, disturbance, failed_copies=0):
             verdict.ok += 1
     _check_copies(verdict, cell, missing, failed_copies)
     return verdict
+
+
+class Past:
+    """What was judged, for executions that come later than its verdict.
+
+    Thread: owner only.
+    """
+
+    def __init__(self):
+        self._judged = collections.deque(maxlen=REMEMBERED)
+
+    def remember(self, tolds, rans):
+        """Take note of a judged window."""
+        by_id = {told.id: (told, []) for told in tolds}
+        for ran in rans:
+            if ran.id in by_id:
+                by_id[ran.id][1].append(ran)
+        self._judged.append(by_id)
+
+    def judge(self, verdicts, rans):
+        """Add the late ones among *rans* to the verdict of their pattern."""
+        for ran in rans:
+            for window in self._judged:
+                if ran.id in window:
+                    told, runs = window[ran.id]
+                    _check_late(verdicts[told.pattern], told, runs, ran)
+                    runs.append(ran)
+
+
+def _check_late(verdict, told, runs, ran):
+    text = f'{told.id} ran at {ran.server} long after it ended'
+    if told.may_have_run is False:
+        verdict.add('lied', f'{text} with {told.outcome}')
+    elif told.pattern == 'fanout':
+        if any(ran.pid == run.pid for run in runs):
+            verdict.add('twice', text)
+    elif runs:
+        verdict.add('twice', text)
 
 
 def _check_runs(verdict, cell, told, runs, lives, missing):

@@ -53,6 +53,7 @@ class Experiments:
     def __init__(self, site):
         self._site = site
         self._readers = site_.Readers(site)
+        self._past = checker.Past()
         self._number = 0
 
     def run(self, name, after=None):
@@ -114,4 +115,6 @@ class Experiments:
                 disturbance,
                 failed if pattern == 'fanout' else 0,
             )
+        self._past.judge(verdicts, ran)
+        self._past.remember(told, ran)
         return verdicts

@@ -97,7 +97,7 @@ class LocalMatchmaker(base.Matchmaker):
         :raises MatchmakerUnavailable: the directory did not take it, or this
             matchmaker is closed
         """
-        with _translated('register', registration.address):
+        with self._translated('register', registration.address):
             self._start(deadline)
             record = self._record(registration)
             content = local_record.encode(
@@ -119,7 +119,7 @@ class LocalMatchmaker(base.Matchmaker):
 
         :raises MatchmakerUnavailable: the directory did not let go of it
         """
-        with _translated('unregister', registration.address):
+        with self._translated('unregister', registration.address):
             record = self._record(registration)
             if record in self._membership.records:
                 self._membership.retract(record)
@@ -135,7 +135,7 @@ class LocalMatchmaker(base.Matchmaker):
         :returns: live listeners only; empty when there is nobody
         :raises MatchmakerUnavailable: the directory cannot be read
         """
-        with _translated('look up', where):
+        with self._translated('look up', where):
             if not self.settings.directory.exists():
                 if self._membership.descriptors:
                     raise base.MatchmakerUnavailable(
@@ -159,7 +159,7 @@ class LocalMatchmaker(base.Matchmaker):
         :raises MatchmakerUnavailable: the directory cannot be read
         """
         found = []
-        with _translated('list', 'registrations'):
+        with self._translated('list', 'registrations'):
             if not self.settings.directory.exists():
                 return []
             path = pathlib.Path(self.settings.directory.path)
@@ -338,22 +338,27 @@ class LocalMatchmaker(base.Matchmaker):
         self._ignored.add(str(path))
         LOG.warning('Ignoring %s (%s); remove it if it stays.', path, why)
 
+    @contextlib.contextmanager
+    def _translated(self, verb: str, where: object) -> Iterator[None]:
+        """Say of errors of the file system what to do."""
+        try:
+            yield
+        except (OSError, ipc.IpcDirectoryError) as exc:
+            problem: Exception = exc
+            if isinstance(exc, OSError):
+                problem = ipc.unusable(
+                    pathlib.Path(self.settings.directory.path), exc
+                )
+            raise base.MatchmakerUnavailable(
+                f'cannot {verb} {where}: {problem}'
+            ) from exc
+
 
 def _list(fd: int) -> list[str]:
     try:
         return os.listdir(fd)
     except FileNotFoundError:
         return []  # The last one has just left.
-
-
-@contextlib.contextmanager
-def _translated(verb: str, where: object) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ipc.IpcDirectoryError) as exc:
-        raise base.MatchmakerUnavailable(
-            f'cannot {verb} {where}: {exc}'
-        ) from exc
 
 
 #: Every matchmaker of this process, for the children that it forks.

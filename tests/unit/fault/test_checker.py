@@ -214,3 +214,35 @@ def test_gone_with_a_killed_server():
     long_before = [told(pattern='cast', begin=100.0, end=100.7)]
     verdict = judge('ok, gone', long_before, [], killed)
     assert defects(verdict) == {'lost': 1}
+
+
+@pytest.mark.parametrize(
+    ('told_of', 'before', 'late', 'found'),
+    [
+        (told(), [ran()], ran(), {'twice': 1}),
+        (told(), [ran()], ran(server='b', pid=2), {'twice': 1}),
+        (told(outcome='PeerLost', may_have_run=True), [], ran(), {}),
+        (
+            told(outcome='ServerNotFound', may_have_run=False),
+            [],
+            ran(),
+            {'lied': 1},
+        ),
+        (told(pattern='fanout'), [ran()], ran(server='b', pid=2), {}),
+        (told(pattern='fanout'), [ran()], ran(), {'twice': 1}),
+        (told(), [ran()], ran('2'), {}),
+    ],
+)
+@pytest.mark.spec('FL-02')
+@pytest.mark.spec('FL-04')
+def test_what_ran_after_its_verdict(told_of, before, late, found):
+    past = checker.Past()
+    past.remember([told_of], before)
+    for _ in range(checker.REMEMBERED - 1):
+        past.remember([], [])
+    verdicts = {told_of.pattern: checker.Verdict('fault', told_of.pattern)}
+    past.judge(verdicts, [late])
+    assert defects(verdicts[told_of.pattern]) == found
+    past.remember([], [])
+    past.judge(verdicts, [late])
+    assert defects(verdicts[told_of.pattern]) == found

@@ -134,8 +134,12 @@ def test_a_full_disk_leaves_no_half_record(path, make, monkeypatch, call):
             patch.setattr(os, call, full)
         with pytest.raises(
             base.MatchmakerUnavailable, match='No space left on device'
-        ):
+        ) as caught:
             matchmaker.register(samples.registration(), samples.deadline())
+    # An operator can act on it.
+    assert str(path) in str(caught.value)
+    assert 'free space' in str(caught.value)
+    assert 'rpc_zmq_ipc_dir' in str(caught.value)
     assert files(path) == before
     matchmaker.register(samples.registration(), samples.deadline())
 
