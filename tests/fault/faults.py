@@ -114,10 +114,16 @@ class ServerSlow(Fault):
     hold = 2.0
 
     def inject(self):
+        self._refused = self._refusals()
         self.server('a').program.write('slow 0.7')
 
     def heal(self):
         self.server('a').program.write('slow 0')
+        if self._refusals() == self._refused:
+            self.problems.append('the backlog was never full')
+
+    def _refusals(self):
+        return self.server('a').program.ask('status')['messages_refused']
 
 
 class ClockJump(Fault):
