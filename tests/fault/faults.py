@@ -61,17 +61,21 @@ class ServerKilledSamePort(ServerKilled):
     same_port = True
 
 
-class ServerStopped(Fault):
-    """An orderly stop and a new process."""
+class RollingRestart(Fault):
+    """An orderly stop and a new process, one server after the other."""
 
-    name = 'server-stopped'
+    name = 'rolling-restart'
     hold = 0.3
 
     def inject(self):
-        self.server('a').stop()
+        self._restart('a')
 
     def heal(self):
-        self.server('a').launch().wait()
+        self._restart('b')
+
+    def _restart(self, name):
+        self.server(name).stop()
+        self.server(name).launch().wait()
 
 
 class ServerPaused(Fault):
@@ -315,6 +319,22 @@ class RedisRefusing(Fault):
         self.site.registry.command(
             'CONFIG', 'SET', 'requirepass', '', password=self._password
         )
+
+
+class StoppedWithoutRedis(Fault):
+    """A server stops while Redis is gone, so nobody hears that it left."""
+
+    name = 'server-stopped-without-redis'
+    hold = 1.0
+    recovery = 6.0
+
+    def inject(self):
+        self.site.registry.kill()
+        self.server('a').stop()
+
+    def heal(self):
+        self.site.registry.start()
+        self.server('a').launch().wait()
 
 
 class RedisFailover(Fault):

@@ -84,7 +84,12 @@ class Flight:
         :param settle_time: seconds for which that is believed
         """
         after = self.routes
-        if after is None or after.settled:
+        if after is None:
+            # What was away may have lost more when it is back.
+            if before is not None:
+                before.settle_by = None
+            return
+        if after.settled:
             return
         self.settled = False
         if before is None:

@@ -373,6 +373,23 @@ def test_a_second_loss_is_like_the_first(make, clock):
 
 
 @pytest.mark.spec('MM-84')
+def test_a_second_loss_before_the_first_is_settled(make, clock):
+    backend, cached = make()
+    known = look(cached)
+    for _ in range(5):
+        down(backend)
+        clock.tick(SETTLE - NEGATIVE_TTL)
+        look(cached)
+        work(cached, clock)
+        backend.down = None
+        backend.answer = unsettled()
+        clock.tick(NEGATIVE_TTL)
+        look(cached)
+        work(cached, clock)
+        assert look(cached).routes == known.routes
+
+
+@pytest.mark.spec('MM-84')
 def test_an_unsettled_answer_is_believed_shortly(make, clock):
     backend, cached = make()
     one = samples.route()
