@@ -97,3 +97,11 @@ class PeerNotReady(Exception):
 
 class Refused(Exception):
     """One attempt: the peer answered that it will not run the message."""
+
+
+class RefusedAgain(Refused):
+    """One attempt: refused when it was sent again after a lost connection.
+
+    The peer refuses the earlier copy too, should that still arrive; so this
+    message is RESENT from now on.
+    """

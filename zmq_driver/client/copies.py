@@ -62,8 +62,13 @@ class Round:
         counters: counters_.Counters,
         request: request_.Request,
         deadline: clock.Deadline,
+        asks_again: bool = False,
     ) -> None:
-        """Prepare to send *request* over the sockets of *sender*."""
+        """Prepare to send *request* over the sockets of *sender*.
+
+        :param asks_again: whether all who get it may have a copy already
+        """
+        self._asks_again = asks_again
         self._sender = sender
         self._suspects = routing.suspects
         self._counters = counters
@@ -222,7 +227,7 @@ class Round:
             )
 
     def _check(self, answer: envelope.Message, route: address.Route) -> None:
-        if self._request.flags & envelope.RESENT:
+        if self._asks_again:
             request_.check_resent(answer, route, self._request)
         else:
             request_.check(answer, route, self._request)

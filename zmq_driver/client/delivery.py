@@ -76,6 +76,7 @@ class Delivery:
             return self._sender.request(route, request, deadline)
         except (errors.PeerNotReady, errors.Refused) as error:
             problem = error
+            request = _after(error, request)
         attempts = self.attempts(retry, deadline)
         self._note_failure(request, attempts, problem)
         return self.deliver_somewhere(request, attempts, wait, problem)
@@ -103,6 +104,7 @@ class Delivery:
                     )
                 except (errors.PeerNotReady, errors.Refused) as error:
                     problem = error
+                    request = _after(error, request)
                 self._note_failure(request, attempts, problem)
             attempts.pause()
 
@@ -156,3 +158,10 @@ class Delivery:
                 request, nobody, attempts.deadline.passed(), True
             )
         return routes
+
+
+def _after(error: Exception, request: request_.Request) -> request_.Request:
+    """Return *request* as it is to be sent after a failed attempt."""
+    if isinstance(error, errors.RefusedAgain):
+        return request_.resent(request)
+    return request

@@ -32,6 +32,8 @@ class _Missing(NamedTuple):
     again: _Routes
     #: Nothing more is tried.
     given_up: _Routes
+    #: What to send next time.
+    request: request_.Request
 
 
 class Fanout:
@@ -104,7 +106,7 @@ class Fanout:
         suspects = self._routing.suspects
         avoided = {route for route in routes if suspects.avoids(route)}
         while routes:
-            again, hopeless = self._send_round(
+            again, hopeless, request = self._send_round(
                 request, routes, avoided, attempts.deadline, connect
             )
             given_up += hopeless
@@ -144,7 +146,9 @@ class Fanout:
             missing = self._ask_again(request, outcome.lost, deadline)
             again += missing.again
             given_up += missing.given_up
-        return _Missing(again, given_up)
+            # Who refused it then refuses the first copy (DL-58).
+            request = missing.request
+        return _Missing(again, given_up, request)
 
     def _ask_again(
         self,
@@ -154,19 +158,29 @@ class Fanout:
     ) -> _Missing:
         """Ask those whose connection was lost what became of their copy."""
         self._counters.add('requests_resent', len(routes))
-        outcome = self._round(request_.resent(request), deadline).send(
+        request = request_.resent(request)
+        outcome = self._round(request, deadline, asks_again=True).send(
             routes, deadline.within(sender_.RESEND_WINDOW).left()
         )
         return _Missing(
             outcome.refused,
             [*outcome.unsent, *outcome.unreachable, *outcome.lost],
+            request,
         )
 
     def _round(
-        self, request: request_.Request, deadline: clock.Deadline
+        self,
+        request: request_.Request,
+        deadline: clock.Deadline,
+        asks_again: bool = False,
     ) -> copies.Round:
         return copies.Round(
-            self._sender, self._routing, self._counters, request, deadline
+            self._sender,
+            self._routing,
+            self._counters,
+            request,
+            deadline,
+            asks_again,
         )
 
     def _still_there(

@@ -113,11 +113,14 @@ def check_resent(
     """Return the answer to a request that was sent again, unless a NACK.
 
     :raises errors.PeerLost: what became of the first copy is not known
-    :raises errors.Refused: it was not taken, another listener may take it
+    :raises errors.RefusedAgain: it was not taken, another listener may
     """
     if answer.header.reason in _DOUBTFUL:
         raise _doubt(envelope.NackReason(answer.header.reason), route, request)
-    return check(answer, route, request)
+    try:
+        return check(answer, route, request)
+    except errors.Refused as error:
+        raise errors.RefusedAgain(str(error)) from None
 
 
 def _doubt(

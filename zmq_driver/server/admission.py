@@ -64,7 +64,7 @@ class Admission:
             taken = reason is None
         finally:
             if not taken:
-                self._recent.remove(record)
+                self._recent.refuse(record)
         if taken and not header.flags & envelope.WANT_REPLY:
             self._recent.finish(record)
         return reason
@@ -82,6 +82,8 @@ class Admission:
         )
         if repeat.known:
             self._counters.add('messages_duplicate')
+        if repeat.refused:
+            return envelope.NackReason.EXPIRED
         if repeat.forgotten:
             self._counters.add('messages_forgotten')
             return envelope.NackReason.FORGOTTEN

@@ -31,7 +31,14 @@ class Record:
     Thread: any; all but ``routing_id`` is for the memory, under its lock.
     """
 
-    __slots__ = ('answer', 'finished_at', 'key', 'resent', 'routing_id')
+    __slots__ = (
+        'answer',
+        'finished_at',
+        'key',
+        'refused',
+        'resent',
+        'routing_id',
+    )
 
     def __init__(self, key: bytes, routing_id: bytes, resent: int = 0) -> None:
         """Describe a request that is not finished.
@@ -49,6 +56,8 @@ class Record:
         self.finished_at: float | None = None
         #: What a call was answered, as long as it is kept.
         self.answer: Answer | None = None
+        #: Whether it was not taken, though it was sent again.
+        self.refused = False
 
 
 class Repeat(NamedTuple):
@@ -63,6 +72,8 @@ class Repeat(NamedTuple):
     forgotten: bool = False
     #: The answer of a call, to be sent again.
     answer: Answer | None = None
+    #: Whether its sender was told before that it is not taken.
+    refused: bool = False
 
 
 class Recent:
@@ -107,24 +118,36 @@ class Recent:
     ) -> Record | Repeat:
         """Remember a request before it is handed over, if it may be.
 
-        :returns: the record, if it may be handed over; finish it or remove
+        :returns: the record, if it may be handed over; finish it or refuse
             it then
         """
         key = _key(header)
         with self._lock:
             record = self._records.get(key)
-            if record is not None:
-                return _repeat_locked(record, header, routing_id)
             resent = header.flags & envelope.RESENT
-            if resent and self._may_have_been_locked(header):
+            if record is not None and not (record.refused and resent):
+                return _repeat_locked(record, header, routing_id)
+            if (
+                record is None
+                and resent
+                and self._may_have_been_locked(header)
+            ):
                 return Repeat(known=False, forgotten=True)
             record = self._records[key] = Record(key, routing_id, resent)
             return record
 
-    def remove(self, record: Record) -> None:
-        """Forget a request that was refused: nothing ran."""
+    def refuse(self, record: Record) -> None:
+        """Take note that a request is not taken: nothing ran.
+
+        It is forgotten, unless an earlier copy may still come.
+        """
         with self._lock:
-            if record.finished_at is None:
+            if record.finished_at is not None:
+                return
+            if record.resent:
+                record.refused = True
+                self._finish_locked(record)
+            else:
                 del self._records[record.key]
 
     def finish(self, record: Record, answer: Answer | None = None) -> bytes:
@@ -134,15 +157,13 @@ class Recent:
         :returns: the connection to send the answer to
         """
         with self._lock:
-            record.finished_at = self._clock()
-            self._finished.append(record)
             if answer is not None:
                 record.answer = answer
                 self._bytes += _size(answer)
                 self._answered.append(record)
                 while self._bytes > self._max_bytes:
                     self._drop_answer_locked()
-            self._shrink_locked(record.finished_at)
+            self._finish_locked(record)
             return record.routing_id
 
     def expire(self) -> None:
@@ -167,6 +188,11 @@ class Recent:
         if mark is None:
             return self._lost_marks
         return header.message_id <= mark
+
+    def _finish_locked(self, record: Record) -> None:
+        record.finished_at = self._clock()
+        self._finished.append(record)
+        self._shrink_locked(record.finished_at)
 
     def _shrink_locked(self, now: float) -> None:
         finished = self._finished
@@ -212,6 +238,8 @@ def _size(answer: Answer) -> int:
 def _repeat_locked(
     record: Record, header: envelope.Header, routing_id: bytes
 ) -> Repeat:
+    if record.refused:
+        return Repeat(known=True, refused=True)
     if not header.flags & envelope.WANT_REPLY:
         return Repeat(known=True)
     if record.finished_at is None:

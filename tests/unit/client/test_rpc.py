@@ -357,6 +357,7 @@ def test_copy_that_may_have_arrived_is_given_up(world, end, caplog):
 
 
 @pytest.mark.spec('DL-49')
+@pytest.mark.spec('DL-58')
 def test_copy_that_was_not_taken_after_all_is_sent_again(world):
     peer = world.add('x')
 
@@ -369,7 +370,7 @@ def test_copy_that_was_not_taken_after_all_is_sent_again(world):
     assert [h.flags & envelope.RESENT for _, h in peer.got] == [
         0,
         envelope.RESENT,
-        0,
+        envelope.RESENT,
     ]
     assert world.count('fanout_copies_failed') == 0
 

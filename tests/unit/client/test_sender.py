@@ -206,6 +206,16 @@ def test_refusal_that_leaves_none(world, peer, reason):
         assert reply.body == b'1'
 
 
+@pytest.mark.spec('DL-58')
+def test_what_was_refused_is_resent_from_then_on(world, peer):
+    busy = fakes.nack(REASONS.BUSY)
+    script(peer, cut(peer), busy, busy, fakes.reply(b'1'))
+    reply = world.delivery.deliver(request(), None, world.deadline())
+    assert reply.body == b'1'
+    resent = envelope.WANT_REPLY | envelope.RESENT
+    assert flags_of(peer) == [envelope.WANT_REPLY, *[resent] * 3]
+
+
 @pytest.mark.spec('DL-49')
 def test_forgotten_is_a_doubt_in_any_case(world, peer):
     script(peer, fakes.nack(REASONS.FORGOTTEN))

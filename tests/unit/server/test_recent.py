@@ -104,21 +104,35 @@ def test_one_id_for_several_listeners(recent):
 
 @pytest.mark.spec('DL-50')
 def test_refused_request_is_not_remembered(recent):
-    recent.remove(recent.take(request(), b'old'))
+    recent.refuse(recent.take(request(), b'old'))
     assert recent.counts() == (0, 0, 0)
     assert isinstance(recent.take(resent(), b'new'), recents.Record)
+
+
+@pytest.mark.spec('DL-58')
+def test_copy_of_what_was_refused_is_refused_too(recent, clock):
+    recent.refuse(recent.take(resent(), b'new'))
+    refused = recents.Repeat(known=True, refused=True)
+    assert recent.take(request(), b'old') == refused
+    again = recent.take(resent(), b'newer')
+    assert isinstance(again, recents.Record)
+    recent.finish(again, ANSWER)
+    assert recent.take(request(), b'old').answer == ANSWER
+    clock.tick(TTL)
+    recent.expire()
+    assert recent.counts()[0] == 0
 
 
 def test_answered_request_is_not_refused_afterwards(recent):
     # The callback of a server raised after its worker had answered.
     record = run(recent, request())
-    recent.remove(record)
+    recent.refuse(record)
     assert recent.take(request(), b'new').answer == ANSWER
 
 
 def test_refused_request_that_is_answered_later(recent, clock):
     lost = recent.take(request(), b'old')
-    recent.remove(lost)
+    recent.refuse(lost)
     again = recent.take(request(), b'new')
     recent.finish(lost, ANSWER)
     clock.tick(TTL)
@@ -257,6 +271,7 @@ class Memory(stateful.RuleBasedStateMachine):
         self.recent = make(self.clock, count=4, size=3 * SIZE, max_makers=2)
         self.under_way = {}
         self.taken = set()
+        self.refused = set()
 
     ids = strategies.tuples(
         strategies.sampled_from([b'maker--1', b'maker--2', b'maker--3']),
@@ -266,7 +281,7 @@ class Memory(stateful.RuleBasedStateMachine):
     @stateful.rule(which=ids)
     def first(self, which):
         # A sender does not make an id twice.
-        if which not in self.taken:
+        if which not in self.taken | self.refused:
             header = request(which[1], maker=which[0])
             record = self.recent.take(header, b'old')
             assert isinstance(record, recents.Record)
@@ -281,6 +296,7 @@ class Memory(stateful.RuleBasedStateMachine):
         elif isinstance(found, recents.Record):
             self.under_way[which] = found
             self.taken.add(which)
+            self.refused.discard(which)
         if which in self.under_way:
             assert self.under_way[which].routing_id in (b'old', b'new')
 
@@ -288,8 +304,10 @@ class Memory(stateful.RuleBasedStateMachine):
     def refuse(self, which):
         record = self.under_way.pop(which, None)
         if record is not None:
-            self.recent.remove(record)
+            self.recent.refuse(record)
             self.taken.discard(which)
+            if record.resent:
+                self.refused.add(which)
 
     @stateful.rule(which=ids, answered=strategies.booleans())
     def finish(self, which, answered):

@@ -339,3 +339,18 @@ def test_expired_call_is_refused_once_more(
         assert reason == envelope.NackReason.EXPIRED
     assert counts.snapshot()['messages_expired'] == 1
     assert 'A call was not started' in caplog.text
+
+
+@pytest.mark.spec('DL-58')
+def test_original_that_arrives_after_the_refusal(connect, send, sink):
+    old, new = connect(), connect()
+    sink.outcome = envelope.NackReason.BUSY
+    send(new, RESENT)
+    assert answer(new, NACK).header.reason == envelope.NackReason.BUSY
+    sink.outcome = None
+    before = len(sink.got)
+    send(old)
+    assert answer(old, NACK).header.reason == envelope.NackReason.EXPIRED
+    assert len(sink.got) == before
+    send(new, RESENT)
+    waiting.until(lambda: len(sink.got) > before, 'request')
