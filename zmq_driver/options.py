@@ -57,6 +57,15 @@ _OPTIONS = [
         'or to wait. A larger value takes longer bursts and more '
         'memory, and makes callers wait longer for a slow server.',
     ),
+    cfg.IntOpt(
+        'max_backlog_size',
+        default=256 * 1024 * 1024,
+        min=4096,
+        help='Bytes that the messages of rpc_zmq_topic_backlog may have '
+        'together, as they were on the wire; in memory they take several '
+        'times as much. Beyond it, a sender is told to try another server '
+        'or to wait. A single message is taken however large it is.',
+    ),
     option_types.seconds(
         'rpc_cast_timeout',
         30.0,
@@ -266,6 +275,7 @@ class Settings(
     rpc_zmq_ipc_dir: str | None
     rpc_zmq_contexts: int
     rpc_zmq_topic_backlog: int
+    max_backlog_size: int
     rpc_cast_timeout: float
     notify_timeout: float
     max_message_size: int

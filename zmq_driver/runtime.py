@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """All that a driver has in one process: made on first use, ended at once."""
 
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
-import contextlib
 import functools
 import logging
 import os
-import pathlib
 import threading
 from typing import Any
 from typing import cast
-import weakref
 
 import oslo_messaging
 from stevedore import driver as stevedore_driver
@@ -23,10 +19,11 @@ from zmq_driver import clock
 from zmq_driver import context as context_
 from zmq_driver import counters as counters_
 from zmq_driver import errors
+from zmq_driver import exiting
 from zmq_driver import ipc
-from zmq_driver import listening
 from zmq_driver import options
 from zmq_driver import pool as pool_
+from zmq_driver import reception
 from zmq_driver import report
 from zmq_driver import sockets
 from zmq_driver import statistics
@@ -36,18 +33,13 @@ from zmq_driver.client import suspects as suspects_
 from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.matchmaker import cache as matchmaker_cache
 from zmq_driver.matchmaker import refreshed
-from zmq_driver.matchmaker import sweep
 from zmq_driver.server import listener as listener_
-from zmq_driver.server import recent
 from zmq_driver.server import router as router_
 
 LOG = logging.getLogger(__name__)
 
 #: The stevedore namespace of matchmakers.
 MATCHMAKERS = 'zmq_driver.matchmakers'
-
-#: Seconds that a bind may take.
-BIND_TIMEOUT = 10.0
 
 
 class Runtime:
@@ -79,17 +71,11 @@ class Runtime:
         self.counters = counters_.Counters()
         self._number = statistics.next_number()
         self._settings = settings
+        #: Seconds for which operations that still run are waited for.
+        self.cleanup_timeout = settings.cleanup_timeout
         self._closing = threading.Event()
-        self._lock = threading.Lock()
-        self._router: router_.Router | None = None
-        # Weak, because those that were stopped are nobody's business here;
-        # the router holds the others.
-        self._listeners: weakref.WeakSet[
-            listener_.RpcListener | listener_.NotificationListener
-        ] = weakref.WeakSet()
         self._directory = ipc.IpcDirectory(settings.rpc_zmq_ipc_dir)
         self._directory.prepare()
-        self._endpoint = self._directory.endpoint(self.member)
         self._suspects = suspects_.Suspects(settings.connect_timeout)
         self.matchmaker = self._make_matchmaker(matchmaker, virtual_host, url)
         self._context = context_.DriverContext(
@@ -133,6 +119,17 @@ class Runtime:
             self._sleep,
             allowed_remote_exmods,
         )
+        self.reception = reception.Reception(
+            settings,
+            self.member,
+            self._context,
+            self._directory,
+            self._socket_options,
+            self.matchmaker,
+            self._spans_hosts,
+            self.counters,
+            self._forward,
+        )
         self._show_statistics()
 
     def listen(
@@ -142,18 +139,8 @@ class Runtime:
 
         :raises errors.ListenFailure: this process cannot be reached
         """
-        router = self._running_router([where], server)
-        subscription = listener_.Subscription(
-            router, self.matchmaker, [where], server
-        )
-        listener = listener_.RpcListener(
-            subscription,
-            router,
-            self._settings.rpc_zmq_topic_backlog,
-            self._settings.max_message_size,
-        )
-        self._keep(listener)
-        return listener
+        exiting.end_well(self)
+        return self.reception.listen(where, server)
 
     def listen_for_notifications(
         self, addresses: Sequence[address.Address], listener_pool: str
@@ -162,19 +149,10 @@ class Runtime:
 
         :raises errors.ListenFailure: this process cannot be reached
         """
-        router = self._running_router(addresses, listener_pool)
-        subscription = listener_.Subscription(
-            router, self.matchmaker, addresses, listener_pool
+        exiting.end_well(self)
+        return self.reception.listen_for_notifications(
+            addresses, listener_pool
         )
-        listener = listener_.NotificationListener(
-            subscription,
-            self._settings.rpc_zmq_topic_backlog,
-            self.counters,
-            self._forward,
-        )
-        listener.open(clock.Deadline(BIND_TIMEOUT))
-        self._keep(listener)
-        return listener
 
     def close(self, deadline: clock.Deadline) -> None:
         """End everything, in the order in which it depends on each other.
@@ -184,15 +162,9 @@ class Runtime:
         sent; and the sockets go last.
         """
         self._closing.set()
+        exiting.end_no_more(self)
         statistics.withdraw(self)
-        with self._lock:
-            listeners = list(self._listeners)
-            router = self._router
-        for index, listener in enumerate(listeners):
-            # One that is held up leaves the others their share.
-            listener.withdraw(
-                deadline.within(deadline.left() / (len(listeners) - index))
-            )
+        self.reception.withdraw(deadline)
         self.matchmaker.close(deadline)
         for abandoned in self.pool.close(deadline):
             LOG.warning('cleanup does not wait any longer for %s', abandoned)
@@ -200,20 +172,42 @@ class Runtime:
         last = clock.Deadline(
             max(deadline.left(), 0.5) + self._settings.linger
         )
-        if router is not None and not router.stop(last):
-            LOG.warning(
-                'the router thread at %s did not end in time', router.endpoint
-            )
+        self.reception.stop(last)
         self._context.close(last)
-        # libzmq leaves the file behind.
-        with contextlib.suppress(OSError):
-            pathlib.Path(self._directory.socket_path(self.member)).unlink()
+        self.reception.remove_endpoint()
+
+    # What follows is for a process that exits without a cleanup().
+
+    def leave(self, deadline: clock.Deadline) -> None:
+        """Be found by nobody any more, and receive nothing."""
+        self.reception.withdraw(deadline)
+
+    def finish(self, deadline: clock.Deadline) -> bool:
+        """Wait for what was accepted; return whether all of it was done."""
+        return self.reception.unfinished.wait(deadline)
+
+    def end_reception(self, deadline: clock.Deadline) -> None:
+        """Send the answers that were made.
+
+        Sending goes on to work, for those who send while they exit. If
+        something is still being done, so does answering it.
+        """
+        self.reception.pass_on(deadline)
+        left = self.reception.unfinished.count
+        if left:
+            LOG.warning(
+                'the process exits, and %d accepted messages are not '
+                'finished; those that wait for a thread are not run',
+                left,
+            )
+        else:
+            self.reception.stop(clock.Deadline(self._settings.linger + 1.0))
+        self.reception.remove_endpoint()
 
     def forget(self) -> None:
         """Let go of this in a forked child, without using a socket."""
         self.matchmaker.forget()
-        if self._router is not None:
-            self._router.forget()
+        self.reception.forget()
 
     def stats(self) -> statistics.DriverStats:
         """Return the figures of this moment.
@@ -279,68 +273,9 @@ class Runtime:
             self._context, endpoint, self._socket_options
         )
 
-    def _running_router(
-        self, addresses: Sequence[address.Address], server: str
-    ) -> router_.Router:
-        """Return the router, made for the first listener, which is this."""
-        with self._lock:
-            if self._closing.is_set():
-                raise errors.DriverClosed('the transport was cleaned up')
-            if self._router is None:
-                self._router = self._start_router(addresses, server)
-            return self._router
-
-    def _start_router(
-        self, addresses: Sequence[address.Address], server: str
-    ) -> router_.Router:
-        router = router_.Router(
-            self.member,
-            self._context,
-            self._endpoint,
-            self._socket_options,
-            self.counters,
-            self._bind_tcp(addresses, server) if self._spans_hosts else None,
-            recent.Recent(settings=self._settings),
-        )
-        try:
-            router.start(clock.Deadline(BIND_TIMEOUT))
-            self._directory.share(self._directory.socket_path(self.member))
-            if self._spans_hosts:
-                # Else the local matchmaker does it.
-                sweep.Sweep(self._directory.path).run()
-        except ipc.IpcDirectoryError as error:
-            router.stop(clock.Deadline(BIND_TIMEOUT))
-            raise errors.ListenFailure(str(error)) from error
-        except errors.ListenFailure:
-            router.stop(clock.Deadline(0.0))
-            raise
-        return router
-
-    def _bind_tcp(
-        self, addresses: Sequence[address.Address], server: str
-    ) -> Callable[[sockets.RouterSocket], str]:
-        """Return what binds a router to where others look for it."""
-        settings = self._settings
-        try:
-            ports = self.matchmaker.ports(addresses, server)
-        except matchmaker_base.MatchmakerUnavailable as error:
-            raise errors.ListenFailure(str(error)) from error
-        return listening.TcpListening(
-            settings.rpc_zmq_bind_address,
-            settings.rpc_zmq_host,
-            settings.rpc_zmq_port,
-            settings.rpc_zmq_port_count,
-            ports or None,
-        ).bind
-
-    def _keep(
-        self,
-        listener: 'listener_.RpcListener | listener_.NotificationListener',
+    def _forward(
+        self, delivery: router_.Delivery, deadline: clock.Deadline
     ) -> None:
-        with self._lock:
-            self._listeners.add(listener)
-
-    def _forward(self, delivery: router_.Delivery) -> None:
         header = delivery.header
         where = address.Address(
             address.Scope.NOTIFICATION, header.exchange, header.topic
@@ -350,7 +285,7 @@ class Runtime:
                 where,
                 header.server,
                 delivery.body,
-                deadline=clock.Deadline(self._settings.cleanup_timeout),
+                deadline=deadline,
             )
         except oslo_messaging.MessagingException as error:
             LOG.error(

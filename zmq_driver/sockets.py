@@ -11,6 +11,7 @@ import math
 import zmq
 
 from zmq_driver import clock
+from zmq_driver import closing
 from zmq_driver import connecting
 from zmq_driver import context as context_
 from zmq_driver import errors
@@ -285,7 +286,7 @@ class RouterSocket(ownership.Owned):
     owner.
     """
 
-    __slots__ = ('_endpoint', '_socket')
+    __slots__ = ('_context', '_endpoint', '_linger', '_socket')
 
     def __init__(
         self,
@@ -298,7 +299,9 @@ class RouterSocket(ownership.Owned):
         :raises zmq.ZMQError: the endpoint cannot be bound
         """
         super().__init__()
+        self._context = context
         self._endpoint = endpoint
+        self._linger = options.linger
         self._socket = context.socket(zmq.ROUTER)
         try:
             _configure(self._socket, options)
@@ -358,9 +361,12 @@ class RouterSocket(ownership.Owned):
         return True
 
     def close(self) -> None:
-        """Close the socket; what was sent lingers for ``linger`` seconds."""
+        """Close the socket, and wait until what was sent has gone out.
+
+        That takes ``linger`` seconds at most, when libzmq gives up.
+        """
         self.check_owner()
-        self._socket.close()
+        closing.close_when_sent(self._context, self._socket, self._linger)
 
     def __repr__(self) -> str:
         return f'<RouterSocket {self._endpoint}>'

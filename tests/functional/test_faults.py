@@ -317,49 +317,6 @@ def test_monitored_call_ends_without_heartbeats(server, client):
     assert caught.value.may_have_run is True
 
 
-@pytest.mark.slow
-@pytest.mark.spec('DL-02')
-@pytest.mark.spec('DL-06')
-@pytest.mark.spec('LC-09')
-def test_rolling_restart_loses_no_call(server, client):
-    programs = [server(f's{n}') for n in range(3)]
-    everyone = list(programs)
-    one = client(timeout=HANG)
-    enough = threading.Event()
-    lock = threading.Lock()
-    answered, failed = [], []
-
-    def load(thread):
-        number = 0
-        while not enough.is_set():
-            number += 1
-            identity = f'{thread}-{number}'
-            try:
-                answer = one.call({}, 'record', id=identity)
-            except Exception as error:
-                with lock:
-                    failed.append((identity, repr(error)))
-            else:
-                assert answer == identity
-                with lock:
-                    answered.append(identity)
-
-    callers = [Background(lambda t=t: load(t)) for t in range(4)]
-    for turn in range(6):
-        programs.pop(0).stop()
-        fresh = server(f's{turn % 3}')
-        programs.append(fresh)
-        everyone.append(fresh)
-        fresh.wait_for('ran')
-    enough.set()
-    for caller in callers:
-        assert caller.join().error is None
-    assert not failed, f'{len(failed)} of {len(answered)}: {failed[:5]}'
-    waiting.until(lambda: len(ran(everyone)) >= len(answered), 'records')
-    assert ran(everyone) == collections.Counter(answered)
-    assert all(count == 1 for count in ran(everyone).values())
-
-
 @pytest.mark.spec('TO-03')
 def test_reply_of_a_method_that_outlives_stop(local_server, client):
     endpoint = Endpoint()

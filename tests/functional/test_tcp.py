@@ -112,7 +112,7 @@ def test_call_and_cast_between_hosts(host, client, registry):
         f'tcp://127.0.0.1:{host.first_port}'
     ]
     # The client shares no ipc directory with the server, and needs none.
-    assert one.transport._driver._runtime._router is None
+    assert one.transport._driver._runtime.reception.router is None
 
 
 @pytest.mark.spec('LI-01')
@@ -172,7 +172,7 @@ def test_process_that_calls_itself(host, transport, client, topic):
     server.start()
     try:
         assert client().call({}, 'who') == os.getpid()
-        router = served._driver._runtime._router
+        router = served._driver._runtime.reception.router
         assert router.endpoint.startswith('ipc://')
         assert router.tcp_endpoint == f'tcp://127.0.0.1:{host.first_port}'
     finally:

@@ -2,14 +2,16 @@
 """An RPC server, or a notification listener, in a process of its own.
 
 It prints JSON lines: first ``{"ready": ...}``, then one for each message that
-an endpoint was given. It ends when its standard input does, or on the line
-``stop``.
+an endpoint was given. It stops when its standard input ends, on the line
+``stop``, or on SIGTERM.
 """
 
 import argparse
 import collections
+import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -23,6 +25,14 @@ _print_lock = threading.Lock()
 def tell(**what):
     with _print_lock:
         print(json.dumps(what), flush=True)
+
+
+class Terminated(BaseException):
+    """SIGTERM has come."""
+
+
+def terminate(number, frame):
+    raise Terminated
 
 
 class Unpicklable(Exception):
@@ -154,10 +164,12 @@ def main():
     conf([], project='zmq-driver-tests')
     transport, server = make_server(conf, args)
     server.start(override_pool_size=args.executor_threads)
-    tell(ready=True, pid=os.getpid())
-    for line in sys.stdin:
-        if line.strip() == 'stop':
-            break
+    signal.signal(signal.SIGTERM, terminate)
+    with contextlib.suppress(Terminated):
+        tell(ready=True, pid=os.getpid())
+        for line in sys.stdin:
+            if line.strip() == 'stop':
+                break
     server.stop()
     server.wait()
     transport.cleanup()

@@ -27,7 +27,7 @@ from zmq_driver import sockets
 from zmq_driver import statistics
 from zmq_driver.matchmaker import local
 from zmq_driver.matchmaker import sweep
-from zmq_driver.server import router
+from zmq_driver.server import router as routers
 
 WHERE = address.Address(address.Scope.RPC, 'exchange', 'topic')
 EVENTS = address.Address(address.Scope.NOTIFICATION, 'exchange', 'topic.info')
@@ -87,14 +87,17 @@ def test_only_a_matchmaker_that_spans_hosts_makes_it_listen_on_tcp(
     query = f'linger=0&rpc_zmq_bind_address=127.0.0.1&rpc_zmq_port={port}'
     one = make(query)
     one.listen(WHERE, 'one')
-    assert one._router.tcp_endpoint == ''
+    assert one.reception.router.tcp_endpoint == ''
     with posix.socket() as probe:
         assert probe.connect_ex(('127.0.0.1', port)) == errno.ECONNREFUSED
     monkeypatch.setattr(local.LocalMatchmaker, 'spans_hosts', True)
     other = make(query)
     other.listen(WHERE, 'two')
-    assert other._router.tcp_endpoint == f'tcp://127.0.0.1:{port}'
-    for endpoint in (other._router.endpoint, other._router.tcp_endpoint):
+    assert other.reception.router.tcp_endpoint == f'tcp://127.0.0.1:{port}'
+    for endpoint in (
+        other.reception.router.endpoint,
+        other.reception.router.tcp_endpoint,
+    ):
         lease = other.pool.checkout(endpoint, clock.Deadline(5))
         assert lease.socket.wait_connected(5)
         lease.release()
@@ -108,7 +111,7 @@ def test_listening_that_fails_leaves_nothing(make, monkeypatch, directory):
     for _ in range(2):
         with pytest.raises(errors.ListenFailure, match='nonsense0'):
             one.listen(WHERE, 'one')
-    assert one._router is None
+    assert one.reception.router is None
     one.close(clock.Deadline(5))
     assert not list(directory.iterdir())
 
@@ -163,7 +166,9 @@ def test_pool_is_as_configured_and_has_a_reaper_until_the_end(make):
     one.listen(WHERE, 'one')
     name = f'zmq-reaper-{one.member}'
     assert name not in {thread.name for thread in threading.enumerate()}
-    one.pool.checkout(one._router.endpoint, clock.Deadline(5)).release()
+    one.pool.checkout(
+        one.reception.router.endpoint, clock.Deadline(5)
+    ).release()
     assert name in {thread.name for thread in threading.enumerate()}
     one.close(clock.Deadline(5))
     assert name not in {thread.name for thread in threading.enumerate()}
@@ -183,7 +188,7 @@ def test_sockets_are_as_configured(make):
 def test_lease_that_does_not_come_back_is_named(make, caplog):
     one = make()
     one.listen(WHERE, 'one')
-    endpoint = one._router.endpoint
+    endpoint = one.reception.router.endpoint
     lease = one.pool.checkout(endpoint, clock.Deadline(5))
     one.close(clock.Deadline(0.01))
     assert f'{endpoint}' in caplog.text
@@ -195,13 +200,13 @@ def test_lease_that_does_not_come_back_is_named(make, caplog):
 def test_router_that_does_not_end_is_named(make, caplog, monkeypatch):
     one = make()
     one.listen(WHERE, 'one')
-    stop = one._router.stop
+    stop = one.reception.router.stop
 
-    def slow(deadline):
+    def slow(deadline, all_answered):
         stop(clock.Deadline(5))
         return False
 
-    monkeypatch.setattr(one._router, 'stop', slow)
+    monkeypatch.setattr(one.reception.router, 'stop', slow)
     one.close(clock.Deadline(5))
     assert 'did not end in time' in caplog.text
 
@@ -224,7 +229,9 @@ def test_notification_that_nobody_takes_back_is_logged(make, caplog):
             b'body',
         )
     ).header
-    one._forward(router.Delivery(b'id', header, b'body', {}, {}))
+    one._forward(
+        routers.Delivery(b'id', header, b'body', {}, {}), clock.Deadline(1)
+    )
     assert 'is lost' in caplog.text
     assert 'exchange/topic.info' in caplog.text
 

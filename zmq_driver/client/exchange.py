@@ -9,6 +9,7 @@ from zmq_driver import clock
 from zmq_driver import counters as counters_
 from zmq_driver import envelope
 from zmq_driver import errors
+from zmq_driver import farewell
 from zmq_driver import pool as pool_
 from zmq_driver import sockets
 
@@ -162,7 +163,10 @@ class Exchange:
                 error,
             )
             return None
-        if message.header.message_id != self._message_id:
+        header = message.header
+        if header.message_id != self._message_id and not farewell.is_one(
+            header
+        ):
             self._counters.add('replies_late')
             return None
         return message

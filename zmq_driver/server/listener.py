@@ -17,6 +17,7 @@ from zmq_driver import counters as counters_
 from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver.matchmaker import base as matchmaker_base
+from zmq_driver.server import backlog as backlog_
 from zmq_driver.server import incoming
 from zmq_driver.server import router as router_
 
@@ -132,31 +133,6 @@ class Subscription:
                 )
 
 
-class _Backlog:
-    """Counts the messages of a listener that are not dealt with yet.
-
-    Thread: any.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._count = 0
-        self._lock = threading.Lock()
-
-    def enter(self) -> bool:
-        """Count one more, unless the limit is reached."""
-        with self._lock:
-            if self._count >= self._limit:
-                return False
-            self._count += 1
-            return True
-
-    def leave(self) -> None:
-        """Count one less."""
-        with self._lock:
-            self._count -= 1
-
-
 class RpcListener(_oslo.Listener):  # type: ignore[misc]
     """Hands each call or cast to the server, on the router thread.
 
@@ -167,19 +143,19 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
         self,
         subscription: Subscription,
         router: router_.Router,
-        backlog: int,
+        backlog: backlog_.Backlog,
         max_size: int,
     ) -> None:
         """Describe the listener; it receives once it is started.
 
-        :param backlog: messages that may be in the server's hands at once
+        :param backlog: counts the messages that are in the server's hands
         :param max_size: bytes that a reply may have
         """
         super().__init__(batch_size=1, batch_timeout=None)
         self.incarnation = subscription.incarnation
         self._subscription = subscription
         self._router = router
-        self._backlog = _Backlog(backlog)
+        self._backlog = backlog
         self._max_size = max_size
         self._pid = os.getpid()
 
@@ -218,20 +194,21 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
         callback = self.on_incoming_callback
         if callback is None:
             return envelope.NackReason.STOPPED
-        if not self._backlog.enter():
+        leave = self._backlog.enter(len(delivery.body))
+        if leave is None:
             return envelope.NackReason.BUSY
         message = incoming.RpcIncoming(
-            self._router, delivery, self._max_size, self._backlog.leave
+            self._router, delivery, self._max_size, leave
         )
         try:
             callback([message])
         except RuntimeError as error:
             # The server's executor is shut down: nothing ran.
-            self._backlog.leave()
+            leave()
             LOG.debug('a stopped server refused a message: %s', error)
             return envelope.NackReason.STOPPED
         except BaseException:
-            self._backlog.leave()
+            leave()
             raise
         return None
 
@@ -245,21 +222,21 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
     def __init__(
         self,
         subscription: Subscription,
-        backlog: int,
+        backlog: backlog_.Backlog,
         counters: counters_.Counters,
         forward: Callable[[router_.Delivery], None],
         time: clock.Clock = clock.monotonic,
     ) -> None:
         """Describe the listener; it receives once it is opened.
 
-        :param backlog: notifications that may be in its hands at once
+        :param backlog: counts the notifications that are in its hands
         :param forward: sends a notification to another member of the
             listener pool; called with what was requeued after the stop
         """
         super().__init__()
         self.incarnation = subscription.incarnation
         self._subscription = subscription
-        self._backlog = _Backlog(backlog)
+        self._backlog = backlog
         self._counters = counters
         self._forward = forward
         self._time = time
@@ -333,10 +310,14 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         if os.getpid() != self._pid:
             return
         self.stop()
+        for delivery in self.take_homeless():
+            self._forward(delivery)
+
+    def take_homeless(self) -> list[router_.Delivery]:
+        """Return what was requeued after the stop, and forget it."""
         with self._changed:
             homeless, self._homeless = self._homeless, []
-        for delivery in homeless:
-            self._forward(delivery)
+        return homeless
 
     def serves(self, header: envelope.Header) -> bool:
         """Return whether a notification is addressed to this listener."""
@@ -346,15 +327,15 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         self, delivery: router_.Delivery
     ) -> envelope.NackReason | None:
         """Queue a notification, or say why not."""
-        message = incoming.NotificationIncoming(
-            delivery, self._backlog.leave, self._requeue
-        )
         with self._changed:
             if self._stopped:
                 return envelope.NackReason.STOPPED
-            if not self._backlog.enter():
+            leave = self._backlog.enter(len(delivery.body))
+            if leave is None:
                 return envelope.NackReason.BUSY
-            self._ready.append(message)
+            self._ready.append(
+                incoming.NotificationIncoming(delivery, leave, self._requeue)
+            )
             self._changed.notify()
         return None
 
@@ -366,6 +347,7 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         with self._changed:
             if self._stopped:
                 self._homeless.append(message.delivery)
+                message.acknowledge()
             else:
                 self._paused.append((ready_at, message))
                 self._changed.notify()

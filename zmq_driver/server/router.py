@@ -7,11 +7,9 @@ server, because replies are still made after a server was stopped.
 
 from collections.abc import Callable
 from collections.abc import Sequence
-import contextlib
 import logging
 import os
 import threading
-import time
 from typing import Any
 from typing import NamedTuple
 from typing import Protocol
@@ -24,20 +22,18 @@ from zmq_driver import context as context_
 from zmq_driver import counters as counters_
 from zmq_driver import envelope
 from zmq_driver import errors
+from zmq_driver import farewell
 from zmq_driver import inherited
 from zmq_driver import sockets
 from zmq_driver import threads
 from zmq_driver.server import admission
 from zmq_driver.server import channel as channel_
+from zmq_driver.server import leaving
 from zmq_driver.server import recent as recent_
 from zmq_driver.server import stall
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds for which a router that ends goes on refusing messages, and between
-#: two looks for one: longer than a client relies on a local lookup.
-GRACE = 0.1
-GRACE_PAUSE = 0.005
 #: Seconds of rest after an error that nobody expected.
 ERROR_PAUSE = 0.1
 
@@ -115,6 +111,8 @@ class Router:
         # Set by detach(), which waits until the router thread has passed.
         self._passing: list[threading.Event] = []
         self._channel: channel_.Channel | None = None
+        self._farewell = farewell.Farewell()
+        self._all_answered = False
         self._stop_requested = threading.Event()
         self._bound = threading.Event()
         self._bind_error: Exception | None = None
@@ -203,11 +201,16 @@ class Router:
         """Return whether a method forked: all this is the parent's."""
         return os.getpid() != self._pid
 
-    def stop(self, deadline: clock.Deadline) -> bool:
+    def stop(
+        self, deadline: clock.Deadline, all_answered: bool = False
+    ) -> bool:
         """Send what is queued, close the socket and end the thread.
 
+        :param all_answered: no request that a listener took still waits for
+            its reply: so what is on its way to us has not run
         :returns: whether the thread ended before the deadline
         """
+        self._all_answered = all_answered
         self._stop_requested.set()
         channel = self._channel
         if channel is not None:
@@ -232,7 +235,10 @@ class Router:
             self._bound.set()
             self._loop(channel)
         finally:
-            self._refuse_rest(channel)
+            leaving.refuse_rest(channel, self._receive)
+            if self._all_answered:
+                for frames in self._farewell.messages():
+                    channel.send(frames)
             with self._lock:
                 self._channel = None
             channel.close()
@@ -278,20 +284,6 @@ class Router:
         self._stall.look(frames is not None)
         return frames
 
-    def _refuse_rest(self, channel: channel_.Channel) -> None:
-        """Answer what still comes in, so that its senders go elsewhere.
-
-        A sender that looked us up before we left may send a little later.
-        """
-        grace = clock.Deadline(GRACE)
-        with contextlib.suppress(zmq.ContextTerminated):
-            while not grace.passed():
-                frames = channel.receive()
-                if frames is not None:
-                    self._receive(frames)
-                else:
-                    time.sleep(GRACE_PAUSE)
-
     def _is_wanted(self) -> bool:
         """Return whether somebody waits for this thread."""
         return bool(self._passing) or self._stop_requested.is_set()
@@ -319,6 +311,7 @@ class Router:
             self._undecodable(error)
             return
         header = message.header
+        self._farewell.heard(routing_id)
         if header.kind is not envelope.Kind.REQUEST:
             self._undecodable(f'{header.kind.name} is nothing for a server')
             return

@@ -12,7 +12,7 @@ from zmq_driver import errors
 from zmq_driver.client import exchange
 
 ID = bytes(range(16))
-OTHER = bytes(16)
+OTHER = b'o' * 16
 REPLY = (envelope.encode_reply(ID), b'1')
 HEARTBEAT = (envelope.encode_heartbeat(ID), b'')
 REQUEST = (envelope.encode_request(ID, 'exchange', 'topic'), fakes.BODY)
@@ -104,6 +104,13 @@ def test_garbage_does_not_flood_the_log(world, lease, talk, caplog):
 def test_nack_ends_the_wait(world, lease, talk):
     say(lease, (envelope.encode_nack(ID, envelope.NackReason.BUSY), b''))
     assert receive(world, talk).header.kind is envelope.Kind.NACK
+
+
+@pytest.mark.spec('DL-70')
+def test_last_message_of_a_router_ends_the_wait(world, lease, talk):
+    unknown = envelope.NackReason.UNKNOWN_TARGET
+    say(lease, (envelope.encode_nack(bytes(16), unknown), b''))
+    assert receive(world, talk).header.reason == unknown
 
 
 def test_ack_is_no_reply(world, lease, talk):

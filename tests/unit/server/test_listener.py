@@ -14,6 +14,7 @@ from zmq_driver import clock as clocks
 from zmq_driver import counters
 from zmq_driver import envelope
 from zmq_driver import errors
+from zmq_driver.server import backlog as backlogs
 from zmq_driver.server import listener as listeners
 
 SERVED = envelope.Header(
@@ -21,6 +22,10 @@ SERVED = envelope.Header(
 )
 BUSY = envelope.NackReason.BUSY
 STOPPED = envelope.NackReason.STOPPED
+
+
+def new_backlog(messages, size=2**20):
+    return backlogs.Backlog(messages, size, backlogs.Unfinished())
 
 
 class Condition:
@@ -76,7 +81,9 @@ def subscription(router, registry):
 @pytest.fixture
 def rpc(router, subscription):
     def make(backlog=10):
-        return listeners.RpcListener(subscription, router, backlog, 4096)
+        return listeners.RpcListener(
+            subscription, router, new_backlog(backlog), 4096
+        )
 
     return make
 
@@ -97,7 +104,7 @@ def notes(router, registry, forwarded):
         )
         listener = listeners.NotificationListener(
             subscription,
-            backlog,
+            new_backlog(backlog),
             counters.Counters(),
             forwarded.append,
             clock,
@@ -457,7 +464,10 @@ def test_stop_ends_a_poll_of_another_thread(router, registry):
         router, registry, [fakes.INFO], 'pool'
     )
     one = listeners.NotificationListener(
-        subscription, 10, counters.Counters(), lambda delivery: None
+        subscription,
+        new_backlog(10),
+        counters.Counters(),
+        lambda delivery: None,
     )
     one.open(clocks.Deadline(30))
     got = []

@@ -17,6 +17,7 @@ from zmq_driver import context as contexts
 from zmq_driver import counters
 from zmq_driver import envelope
 from zmq_driver import errors
+from zmq_driver import farewell
 from zmq_driver import sockets
 from zmq_driver.server import router as routers
 
@@ -200,6 +201,17 @@ def test_body_that_does_not_parse(router, client):
     found = ask(client, body=b'nonsense')
     assert found.reason == envelope.NackReason.UNDECODABLE
     assert not sink.got
+
+
+@pytest.mark.spec('DL-70')
+@pytest.mark.parametrize('all_answered', [True, False])
+def test_router_that_ends_takes_leave(router, client, all_answered):
+    router.attach(Sink())
+    assert ask(client).kind is envelope.Kind.ACK
+    assert router.stop(clocks.Deadline(30), all_answered)
+    if all_answered:
+        assert farewell.is_one(answer(client))
+    assert not client.poll(0)
 
 
 @pytest.mark.spec('TO-07')

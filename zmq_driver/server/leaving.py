@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The last moments of a router, in which it only refuses."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import contextlib
+import time
+
+import zmq
+
+from zmq_driver import clock
+from zmq_driver.server import channel as channel_
+
+#: Seconds for which a router that ends goes on refusing messages, and between
+#: two looks for one: longer than a client relies on a local lookup.
+GRACE = 0.1
+GRACE_PAUSE = 0.005
+
+
+def refuse_rest(
+    channel: channel_.Channel, receive: Callable[[Sequence[bytes]], None]
+) -> None:
+    """Answer what still comes in, so that its senders go elsewhere.
+
+    A sender that looked us up before we left may send a little later.
+
+    :param receive: takes the frames of a message, and refuses it
+    """
+    grace = clock.Deadline(GRACE)
+    with contextlib.suppress(zmq.ContextTerminated):
+        while not grace.passed():
+            frames = channel.receive()
+            if frames is not None:
+                receive(frames)
+            else:
+                time.sleep(GRACE_PAUSE)
