@@ -8,9 +8,10 @@ an endpoint was given. It stops when its standard input ends, on the line
 
 import argparse
 import collections
-import contextlib
+import faulthandler
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -27,12 +28,14 @@ def tell(**what):
         print(json.dumps(what), flush=True)
 
 
-class Terminated(BaseException):
-    """SIGTERM has come."""
-
-
-def terminate(number, frame):
-    raise Terminated
+def wait_for_stop(terminated):
+    """Wait for SIGTERM, the line ``stop`` or the end of the input."""
+    while not terminated.is_set():
+        # A signal that another thread of the process got interrupts nothing.
+        if select.select([sys.stdin], [], [], 0.1)[0]:
+            read = os.read(sys.stdin.fileno(), 4096)
+            if not read or b'stop' in read:
+                return
 
 
 class Unpicklable(Exception):
@@ -164,12 +167,11 @@ def main():
     conf([], project='zmq-driver-tests')
     transport, server = make_server(conf, args)
     server.start(override_pool_size=args.executor_threads)
-    signal.signal(signal.SIGTERM, terminate)
-    with contextlib.suppress(Terminated):
-        tell(ready=True, pid=os.getpid())
-        for line in sys.stdin:
-            if line.strip() == 'stop':
-                break
+    faulthandler.register(signal.SIGUSR1)
+    terminated = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: terminated.set())
+    tell(ready=True, pid=os.getpid())
+    wait_for_stop(terminated)
     server.stop()
     server.wait()
     transport.cleanup()
