@@ -95,6 +95,10 @@ class PeerNotReady(Exception):
     """One attempt: the peer is not connected, so nothing was sent."""
 
 
+class NoTimeLeft(PeerNotReady):
+    """One attempt: it was not made, because the deadline has come."""
+
+
 class Refused(Exception):
     """One attempt: the peer answered that it will not run the message."""
 
@@ -105,3 +109,7 @@ class RefusedAgain(Refused):
     The peer refuses the earlier copy too, should that still arrive; so this
     message is RESENT from now on.
     """
+
+
+class Busy(Refused):
+    """One attempt: the peer has enough to do; it is still the right one."""

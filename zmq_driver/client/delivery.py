@@ -102,6 +102,9 @@ class Delivery:
                     return self._sender.request(
                         route, request, attempts.deadline
                     )
+                except errors.NoTimeLeft as error:
+                    # What went wrong before it says more.
+                    problem = problem or error
                 except (errors.PeerNotReady, errors.Refused) as error:
                     problem = error
                     request = _after(error, request)
@@ -119,7 +122,8 @@ class Delivery:
         :raises Undelivered: it was the last
         """
         LOG.debug('%s; trying elsewhere', problem)
-        self._routing.invalidate(request.where)
+        if not isinstance(problem, errors.Busy):
+            self._routing.invalidate(request.where)
         if not attempts.failed():
             raise request_.Undelivered(
                 request, problem, attempts.deadline.passed(), False

@@ -12,7 +12,8 @@ _REFUSALS = {
     envelope.NackReason.UNKNOWN_TARGET: 'has no such listener any more',
     envelope.NackReason.STOPPED: 'is being stopped',
     envelope.NackReason.BUSY: (
-        'has as many messages as rpc_zmq_topic_backlog allows'
+        'is busy, it has as many messages as rpc_zmq_topic_backlog or '
+        'max_backlog_size allows'
     ),
     envelope.NackReason.EXPIRED: 'got it too late',
     envelope.NackReason.FAILED: 'failed to take it, see its log',
@@ -89,6 +90,7 @@ def check(
 ) -> envelope.Message:
     """Return an answer unless it is a NACK.
 
+    :raises errors.Busy: this listener has enough to do, another may not
     :raises errors.Refused: this listener did not take it, another may
     :raises errors.DeliveryRefused: no listener would take it
     :raises errors.PeerLost: it was taken, and the answer is not kept
@@ -104,6 +106,8 @@ def check(
     )
     if reason in _FINAL:
         raise errors.DeliveryRefused(text)
+    if reason is envelope.NackReason.BUSY:
+        raise errors.Busy(text)
     raise errors.Refused(text)
 
 

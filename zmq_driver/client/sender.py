@@ -222,7 +222,7 @@ class Sender:
         try:
             left = deadline.left()
             if left <= LEAST_TTL:
-                raise errors.PeerNotReady('no time was left to send it')
+                raise errors.NoTimeLeft('no time was left to send it')
             header = envelope.encode_request(
                 request.message_id,
                 request.where.exchange,
