@@ -188,6 +188,30 @@ def test_call_to_nobody_takes_exactly_its_time(client):
     assert caught.value.may_have_run is False
 
 
+@pytest.mark.spec('DL-04')
+@pytest.mark.spec('DL-12')
+def test_no_call_to_nobody_ends_before_its_time(client):
+    one = client()
+    ended = []
+
+    def call(number):
+        timeout = 0.02 * (number + 1)
+        mine = one.prepare(timeout=timeout, topic=f'nobody-{number % 4}')
+        for _ in range(3):
+            start = time.monotonic()
+            with pytest.raises(errors.ServerNotFound):
+                mine.call({}, 'who')
+            ended.append((timeout, time.monotonic() - start))
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(ended) == 96
+    assert not [(t, took) for t, took in ended if not t <= took < t + 10]
+
+
 @pytest.mark.spec('DL-12')
 def test_waiting_call_reaches_a_server_that_appears(server, client):
     one = client(timeout=30)
