@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 from oslo_config import cfg
 import oslo_messaging
@@ -282,6 +283,20 @@ def heir(family):
     orphan(family, serve=False)
 
 
+def fork_unnoticed():
+    """Fork without Python's knowledge.
+
+    If another thread has asked for the lock of the interpreter, the child
+    hands it over, and waits in vain for a thread to take it. So none asks.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    time.sleep(0.2)
+    pid = ctypes.PyDLL(None).fork()
+    sys.setswitchinterval(interval)
+    return pid
+
+
 def unknowing(family):
     """Children that Python does not know of, as uwsgi makes them."""
     family.serve('parent')
@@ -297,7 +312,7 @@ def unknowing(family):
 
     pids = []
     for work in (cleaner, user):
-        pid = ctypes.PyDLL(None).fork()
+        pid = fork_unnoticed()
         if pid == 0:
             limit_life()
             wrong = work()
