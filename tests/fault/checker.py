@@ -12,6 +12,9 @@ HUNG_AFTER = 1.0
 #: Seconds that a busy machine may add to the bounds of the table.
 SLACK = 1.0
 
+#: One who waits, who answers and who passes it on may all be held up.
+HELD_UP_TIMES = 3
+
 #: Seconds between an acknowledgement and the execution, at most: what a server
 #: acknowledged sooner before it was killed should have run.
 EXECUTED_WITHIN = 0.5
@@ -36,13 +39,20 @@ class Disturbance:
     """From when until when a fault lasted, on the monotonic clock.
 
     ``recovery`` are the seconds after its end in which it is still felt;
-    ``frozen`` those in which the clients did not run.
+    ``frozen`` those in which the clients did not run; ``held_up`` is the most
+    for which the machine kept a thread from running meanwhile.
     """
 
     begin: float
     end: float
     recovery: float = 3.0
     frozen: float = 0.0
+    held_up: float = 0.0
+
+    @property
+    def excused(self):
+        """The seconds that nothing here could be quicker."""
+        return self.frozen + HELD_UP_TIMES * self.held_up
 
     def touches(self, told):
         return (
@@ -118,7 +128,7 @@ def judge(cell, told, ran, lives, disturbance, failed_copies=0):
             verdict.add('hung', f'{one.id} has not ended')
             continue
         if one.end - one.begin > (
-            one.deadline + HUNG_AFTER + disturbance.frozen
+            one.deadline + HUNG_AFTER + disturbance.excused
         ):
             verdict.add('hung', f'{one.id} took {one.end - one.begin:.1f} s')
         _check_runs(verdict, cell, one, runs, lives, missing)
@@ -234,7 +244,7 @@ def _check_error(verdict, cell, told, runs, disturbance):
         return
     late = told.end - max(told.begin, disturbance.begin)
     verdict.slowest = max(verdict.slowest, late)
-    if late > within + SLACK + disturbance.frozen:
+    if late > within + SLACK + disturbance.excused:
         verdict.add('false', f'{text}; later than {within} s')
 
 

@@ -7,6 +7,7 @@ import time
 from tests.fault import checker
 from tests.fault import expectations
 from tests.fault import faults
+from tests.fault import pulse
 from tests.fault import site as site_
 
 #: Seconds of load before a fault.
@@ -29,6 +30,8 @@ class Result:
     #: What the fault itself found wrong.
     problems: list[str]
     seconds: float
+    #: The most seconds that the machine kept a thread from running.
+    held_up: float = 0.0
 
     @property
     def good(self):
@@ -42,6 +45,7 @@ class Result:
             self.verdicts[pattern].add_up(verdict)
         self.problems += other.problems
         self.seconds += other.seconds
+        self.held_up = max(self.held_up, other.held_up)
 
 
 class Experiments:
@@ -67,20 +71,21 @@ class Experiments:
         row = expectations.rows()[name]
         fault = faults.FAULTS[name](self._site)
         failed = self._failed_copies()
-        self._site.begin(f'{self._number}-{name}')
-        time.sleep(BEFORE)
-        begin = time.monotonic()
-        try:
-            fault.inject()
-            time.sleep(fault.hold)
-        finally:
-            fault.heal()
-        end = time.monotonic()
-        time.sleep(AFTER if after is None else after)
-        self._site.pause()
+        with pulse.Pulse() as beat:
+            self._site.begin(f'{self._number}-{name}')
+            time.sleep(BEFORE)
+            begin = time.monotonic()
+            try:
+                fault.inject()
+                time.sleep(fault.hold)
+            finally:
+                fault.heal()
+            end = time.monotonic()
+            time.sleep(AFTER if after is None else after)
+            self._site.pause()
         failed = self._failed_copies() - failed
         disturbance = checker.Disturbance(
-            begin, end, fault.recovery, fault.frozen
+            begin, end, fault.recovery, fault.frozen, beat.latest
         )
         return Result(
             name,
@@ -88,6 +93,7 @@ class Experiments:
             self._judge(row, disturbance, failed),
             fault.problems,
             time.monotonic() - started,
+            beat.latest,
         )
 
     def _failed_copies(self):

@@ -35,6 +35,8 @@ def table(results):
         for verdict in result.verdicts.values():
             lines.append(_line(verdict))
     lines += ['-' * len(head), sums(results)]
+    held_up = max((result.held_up for result in results), default=0.0)
+    lines.append(f'the machine held threads up for {held_up:.2f} s at most')
     return lines + problems(results)
 
 

@@ -112,7 +112,10 @@ class Site:
 
     def keep(self, program):
         """End *program* with the site at the latest."""
-        self._programs = [p for p in self._programs if p.running]
+        ended = [one for one in self._programs if not one.running]
+        for one in ended:
+            self._programs.remove(one)
+            one.close()
         self._programs.append(program)
 
     @property

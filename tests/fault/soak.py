@@ -72,7 +72,8 @@ class Soak:
     def _tell(self, result):
         print(
             f'{self.rounds} {result.fault}: '
-            f'{"good" if result.good else "BAD"}, {result.seconds:.1f} s',
+            f'{"good" if result.good else "BAD"}, {result.seconds:.1f} s, '
+            f'threads held up {result.held_up:.2f} s',
             flush=True,
         )
         if not result.good:

@@ -169,6 +169,11 @@ def test_failure_that_came_late():
     for end, found in ((late - 0.1, {}), (late + 0.1, {'false': 1})):
         one = [told(end=end, outcome='PeerLost', may_have_run=True)]
         assert defects(judge('ok, PeerLost 3', one, [])) == found
+    busy = checker.Disturbance(100.0, 105.0, held_up=0.1)
+    for end, found in ((late + 0.2, {}), (late + 0.4, {'false': 1})):
+        one = [told(end=end, outcome='PeerLost', may_have_run=True)]
+        verdict = judge('ok, PeerLost 3', one, [], disturbance=busy)
+        assert defects(verdict) == found
     # What began before the fault is measured from the fault on.
     early = [told(begin=95.0, end=102.5, outcome='PeerLost')]
     verdict = judge('ok, PeerLost 3', early, [])
