@@ -8,8 +8,14 @@ import sys
 
 from tests.fault import expectations
 from tests.fault import experiment
+from tests.fault import faults
 from tests.fault import report
 from tests.fault import site as site_
+
+
+def sites(row, args):
+    """Return where to do a fault: all that can be, of sites that are named."""
+    return faults.FAULTS[row.fault].kinds if args.site else row.sites
 
 
 def main():
@@ -27,7 +33,7 @@ def main():
         names = [
             row.fault
             for row in expectations.rows().values()
-            if kind in row.sites
+            if kind in sites(row, args)
             and (not args.faults or row.fault in args.faults)
         ]
         if not names:

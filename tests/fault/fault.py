@@ -11,6 +11,9 @@ class Fault:
     """
 
     name = ''
+    #: The kinds of site on which it can be done. On which of them it is done
+    #: by the tests, the table says.
+    kinds = ('local', 'tcp', 'sentinel')
     #: Seconds between inject() and heal().
     hold = 1.0
     #: Seconds after heal() in which it is still felt.

@@ -10,6 +10,8 @@ from tests.fault import proxy
 class Proxied(fault.Fault):
     """Something in the network before the server *a*."""
 
+    kinds = ('tcp', 'sentinel')
+
     @property
     def proxy(self):
         return self.server('a').proxy
@@ -105,6 +107,7 @@ class PartitionShort(fault.Fault):
     """The cable of the server *b* is pulled out, and put in again."""
 
     name = 'partition-short'
+    kinds = ('tcp', 'sentinel')
     hold = 0.7
 
     def inject(self):

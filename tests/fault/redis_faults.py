@@ -8,6 +8,7 @@ class RedisKilled(fault.Fault):
     """SIGKILL, and a new process that knows nothing."""
 
     name = 'redis-killed'
+    kinds = ('tcp',)
     hold = 1.5
     recovery = 6.0
 
@@ -20,6 +21,7 @@ class RedisKilled(fault.Fault):
 
 class RedisFrozen(fault.Fault):
     name = 'redis-frozen'
+    kinds = ('tcp',)
     hold = 3.0
 
     def inject(self):
@@ -33,6 +35,7 @@ class RedisRefusing(fault.Fault):
     """Redis ends all connections and wants a password for new ones."""
 
     name = 'redis-refusing'
+    kinds = ('tcp',)
     hold = 2.0
     _password = 'laboratory'
 
@@ -54,6 +57,7 @@ class StoppedWithoutRedis(fault.Fault):
     """A server stops while Redis is gone, so nobody hears that it left."""
 
     name = 'server-stopped-without-redis'
+    kinds = ('tcp',)
     hold = 1.0
     recovery = 6.0
 
@@ -70,6 +74,7 @@ class RedisFailover(fault.Fault):
     """Sentinel makes another server the master."""
 
     name = 'redis-failover'
+    kinds = ('sentinel',)
     hold = 1.0
     recovery = 6.0
 
@@ -81,6 +86,7 @@ class RedisMasterKilled(fault.Fault):
     """The master is killed, and Sentinel has to notice."""
 
     name = 'redis-master-killed'
+    kinds = ('sentinel',)
     hold = 1.0
     recovery = 6.0
 

@@ -14,6 +14,7 @@ class DiskFull(fault.Fault):
     """
 
     name = 'ipc-disk-full'
+    kinds = ('local',)
     hold = 1.0
 
     def inject(self):
@@ -72,6 +73,7 @@ class ServerDescriptors(fault.Fault):
     """A server can accept nothing more, and its connections are cut."""
 
     name = 'server-descriptors-exhausted'
+    kinds = ('tcp', 'sentinel')
     hold = 2.0
 
     def inject(self):

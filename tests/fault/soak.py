@@ -11,8 +11,8 @@ import random
 import sys
 import time
 
-from tests.fault import expectations
 from tests.fault import experiment
+from tests.fault import faults
 from tests.fault import growth as growth_
 from tests.fault import report
 from tests.fault import site as site_
@@ -22,6 +22,13 @@ PERIOD = 10.0
 
 #: Faults that need a file system of their own are done by `tox -e fault`.
 KIND = 'tcp'
+
+
+def names_for(kind):
+    """Return the names of all faults that can be done on such a site."""
+    return sorted(
+        name for name, one in faults.FAULTS.items() if kind in one.kinds
+    )
 
 
 def schedule(names, seed):
@@ -39,9 +46,7 @@ class Soak:
 
     def __init__(self, site, seed):
         self._experiments = experiment.Experiments(site)
-        rows = expectations.rows().values()
-        names = [row.fault for row in rows if site.kind in row.sites]
-        self._schedule = schedule(names, seed)
+        self._schedule = schedule(names_for(site.kind), seed)
         pids = {f'client {n}': c.pid for n, c in site.clients.items()}
         pids['server c'] = site.servers['c'].program.pid
         self.growth = growth_.Growth(pids)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.fault import faults
 from tests.fault import growth
 from tests.fault import soak
 from tests.fixtures import process
@@ -27,6 +28,16 @@ def test_the_seed_decides():
     assert chosen(1) == chosen(1)
     assert chosen(1) != chosen(2)
     assert set(chosen(1)) <= set(NAMES)
+
+
+def test_all_faults_but_those_of_other_sites_are_done():
+    names = set(soak.names_for(soak.KIND))
+    assert {'server-saturated', 'client-paused', 'clock-forward'} <= names
+    assert set(faults.FAULTS) - names == {
+        'ipc-disk-full',
+        'redis-failover',
+        'redis-master-killed',
+    }
 
 
 @pytest.mark.slow

@@ -47,7 +47,8 @@ def test_each_fault_has_a_row_and_each_row_a_fault():
     assert set(rows) == set(faults.FAULTS)
     for row in rows.values():
         assert row.sites
-        assert set(row.sites) <= set(site.KINDS)
+        assert set(row.sites) <= set(faults.FAULTS[row.fault].kinds)
+        assert set(faults.FAULTS[row.fault].kinds) <= set(site.KINDS)
 
 
 @pytest.mark.spec('FL-12')
