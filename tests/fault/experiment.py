@@ -87,11 +87,13 @@ class Experiments:
         disturbance = checker.Disturbance(
             begin, end, fault.recovery, fault.frozen, beat.latest
         )
+        verdicts = self._judge(row, disturbance, failed)
+        idle = [f'no {p}' for p, found in verdicts.items() if not found.told]
         return Result(
             name,
             self._site.kind,
-            self._judge(row, disturbance, failed),
-            fault.problems,
+            verdicts,
+            fault.problems + idle,
             time.monotonic() - started,
             beat.latest,
         )

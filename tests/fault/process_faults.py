@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is done to processes: killed, stopped, frozen, overloaded."""
 
+import time
+
 from tests.fault import fault
 
 
@@ -78,16 +80,22 @@ class ServerSlow(fault.Fault):
     """More work than the executor takes: the backlog fills."""
 
     name = 'server-saturated'
-    hold = 2.0
+    #: Seconds that a method takes, and in which the backlog has to be full.
+    slow = 1.5
+    patience = 10.0
 
     def inject(self):
-        self._refused = self._refusals()
-        self.server('a').program.write('slow 0.7')
+        before = self._refusals()
+        self.server('a').program.write(f'slow {self.slow}')
+        end = time.monotonic() + self.patience
+        while self._refusals() == before:
+            if time.monotonic() > end:
+                self.problems.append('the backlog was never full')
+                return
+            time.sleep(0.2)
 
     def heal(self):
         self.server('a').program.write('slow 0')
-        if self._refusals() == self._refused:
-            self.problems.append('the backlog was never full')
 
     def _refusals(self):
         return self.server('a').program.ask('status')['messages_refused']

@@ -31,7 +31,7 @@ OPTIONS = {
     'notify_timeout': DEADLINE,
     'matchmaker_heartbeat_freq': 3,
     'matchmaker_heartbeat_ttl': 12,
-    'rpc_zmq_topic_backlog': 40,
+    'rpc_zmq_topic_backlog': 20,
 }
 
 

@@ -81,7 +81,7 @@ def main():
     parser.add_argument('--topic', required=True)
     parser.add_argument('--server', required=True)
     parser.add_argument('--journal', required=True)
-    parser.add_argument('--threads', type=int, default=16)
+    parser.add_argument('--threads', type=int, default=8)
     args = parser.parse_args()
     service = Service(args.server, args.journal)
     servers = start(args, service)
