@@ -215,10 +215,11 @@ class TcpProxy:
         except BlockingIOError:
             return
         except OSError:
-            data = b''
-        if not data:
-            self._drop(link)
+            link.dying = link.reset = True
             return
+        if not data:
+            # What came before is passed on before.
+            link.dying = True
         if link.dying:
             return
         frames = stream.framing.feed(data)
@@ -237,6 +238,8 @@ class TcpProxy:
         if self._mode is not Mode.PASS or link.server is None:
             return
         if not link.established():
+            if link.dying:
+                self._drop(link)
             return
         for stream in link.streams.values():
             while stream.queue and stream.queue[0][0] <= now:
@@ -252,7 +255,7 @@ class TcpProxy:
                     stream.queue.appendleft((due, data[sent:]))
                     break
         if link.dying and not any(s.queue for s in link.streams.values()):
-            self._drop(link, reset=False)
+            self._drop(link, link.reset)
 
     def _drop(self, link, reset=True):
         self._links.discard(link)
@@ -344,7 +347,9 @@ class _Link:
         self.streams = {}
         self.watched = False
         self.armed = False
+        #: To be dropped when what waits is sent, and how.
         self.dying = False
+        self.reset = False
         self._established = False
 
     def dial(self, target):

@@ -161,6 +161,17 @@ def test_delays(peer, connect, between):
 
 
 @pytest.mark.spec('FL-10')
+def test_passes_on_what_came_before_the_end(peer, connect, between):
+    one = connect()
+    one.sendall(b'1')
+    got(peer, b'1')
+    between.delay = 0.2
+    peer.connections[0].sendall(b'last words')
+    peer.connections[0].shutdown(posix.SHUT_WR)
+    assert ended(one) == b'last words'
+
+
+@pytest.mark.spec('FL-10')
 def test_refuses(peer, connect, between):
     one = connect()
     one.sendall(b'1')
