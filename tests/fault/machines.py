@@ -29,6 +29,16 @@ class Machine(process.Program):
         self._command = [*host.prefix, *self._command]
         self._numbers = itertools.count(1)
 
+    def write(self, line):
+        try:
+            super().write(line)
+        except BrokenPipeError:
+            self._process.wait(PATIENCE)
+            raise AssertionError(
+                f'{self.name} ended by itself with '
+                f'{self._process.returncode}: {self.errors()}'
+            ) from None
+
     def ask(self, command):
         """Send a command that is answered; return the answer."""
         line = f'{command} {next(self._numbers)}'

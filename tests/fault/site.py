@@ -222,10 +222,11 @@ class Site:
         return client.start(wait=False)
 
     def _close(self, *exc):
-        for program in self._programs:
-            program.close()
+        # However one of them fails, the others are done.
         for server in self.servers.values():
-            server.close_proxy()
+            self._undo.callback(server.close_proxy)
+        for program in self._programs:
+            self._undo.callback(program.close)
         self._undo.close()
 
 
