@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last message of a router that ends, to each connection it heard of."""
+"""The last message of a router that ends, to each connection."""
 
 import collections
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _NACK = envelope.encode_nack(
 
 
 class Farewell:
-    """Remembers the connections over which requests have come in.
+    """Remembers the connections, as soon as they are made.
 
     A request may be on its way when the router closes its socket. Nobody
     reads it, but its sender would see only that the connection is gone. So
@@ -42,7 +42,7 @@ class Farewell:
         )
 
     def heard(self, routing_id: bytes) -> None:
-        """Remember the connection that a request has come in over."""
+        """Remember a connection."""
         heard = self._heard
         heard[routing_id] = None
         heard.move_to_end(routing_id)

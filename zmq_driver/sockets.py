@@ -168,6 +168,9 @@ class PeerSocket(ownership.Owned):
             # either reaches the connection or reports EAGAIN.
             socket.set(zmq.IMMEDIATE, 1)
             socket.set(zmq.RECONNECT_IVL, -1)
+            # The router has to know of the connection before it hears a
+            # request, so that it can take leave (DL-70).
+            socket.set(zmq.PROBE_ROUTER, 1)
             socket.set(
                 zmq.CONNECT_TIMEOUT,
                 _milliseconds(self._options.connect_timeout),

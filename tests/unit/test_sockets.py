@@ -68,7 +68,13 @@ def receive(router):
     return waiting.until(router.receive, 'message', HANG)
 
 
+@pytest.mark.spec('WP-26')
+def test_router_hears_of_a_connection(router, peer):
+    assert receive(router)[1:] == [b'']
+
+
 def test_messages_go_there_and_back(router, peer):
+    receive(router)
     assert router.receive() is None
     assert peer.receive(0.0) is None
     peer.send([b'header', b'body'])
@@ -224,6 +230,7 @@ def test_bad_endpoints_leave_no_socket(context):
 
 
 def test_too_large_message_breaks_its_connection(router, peer):
+    receive(router)
     peer.send([b'header', b'x' * 5000])
     waiting.until(lambda: not peer.connected(), 'end', HANG)
     assert router.receive() is None

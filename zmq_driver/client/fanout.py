@@ -78,7 +78,7 @@ class Fanout:
                 f'cannot be asked: {error}'
             ) from error
         try:
-            missing = self._send_copies(request, routes, attempts)
+            missing = self._send_copies(request, self._alive(routes), attempts)
         except errors.DriverClosed as error:
             raise errors.DeliveryUnconfirmed(
                 f'the fanout to {request.where} was cut short, some servers '
@@ -193,5 +193,12 @@ class Fanout:
         try:
             present = set(self._routing.look(where, deadline).routes)
         except matchmaker_base.MatchmakerUnavailable:
+            return self._alive(routes)
+        return self._alive([route for route in routes if route in present])
+
+    def _alive(self, routes: _Routes) -> _Routes:
+        """Return *routes* without those that are known to have stopped."""
+        suspects = self._routing.suspects
+        if not suspects.routes:
             return routes
-        return [route for route in routes if route in present]
+        return [route for route in routes if not suspects.has_stopped(route)]

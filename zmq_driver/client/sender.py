@@ -44,6 +44,9 @@ RESEND_PAUSES = (0.02, 0.2)
 STALLED_TRIES = 10
 STALLED_PAUSES = (0.001, 0.05)
 
+#: Reasons that a listener gives when it will never take anything again.
+_GONE = (envelope.NackReason.STOPPED, envelope.NackReason.UNKNOWN_TARGET)
+
 Lease = pool_.SocketLease[str, sockets.PeerSocket]
 
 
@@ -239,7 +242,7 @@ class Sender:
             raise
         suspects = self._routing.suspects
         if suspects.routes:
-            suspects.forget(route)
+            suspects.connected(route)
         return exchange
 
     def note_unreachable(self, route: address.Route, error: object) -> None:
@@ -274,6 +277,11 @@ class Sender:
         if answer.header.kind is envelope.Kind.NACK:
             self._counters.add('requests_refused')
             self._incidents.refused(route, request, answer.header.reason)
+            if (
+                answer.header.reason in _GONE
+                and route.incarnation != envelope.ANY_INCARNATION
+            ):
+                self._routing.suspects.gone(route)
         else:
             self._counters.add('requests_answered')
         return answer

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Routes that could not be connected to, and how long they are avoided."""
 
+import math
 import random
 import threading
 
@@ -25,6 +26,7 @@ class _Suspect:
 
     def __init__(self) -> None:
         self.pause = FIRST_PAUSE
+        #: Not to be tried before; 0.0 at first, inf: it has stopped.
         self.until = 0.0
         #: Whether somebody tries it now that the pause is over.
         self.is_tried = False
@@ -59,23 +61,38 @@ class Suspects:
         """Take note that *route* could not be connected to."""
         now = self._clock()
         with self._lock:
-            suspect = self.routes.get(route)
-            if suspect is None:
-                suspect = self.routes[route] = _Suspect()
-                if len(self.routes) > MAX_ROUTES:
-                    del self.routes[next(iter(self.routes))]
-            elif suspect.is_tried or now >= suspect.until:
+            suspect = self._suspect_locked(route)
+            if suspect.until == math.inf:
+                return
+            if suspect.is_tried or 0.0 < suspect.until <= now:
                 suspect.pause = min(LONGEST_PAUSE, 2 * suspect.pause)
-            else:
+            elif suspect.until:
                 # Others have failed at the same time, which counts once.
                 return
             suspect.is_tried = False
             suspect.until = now + suspect.pause * random.uniform(0.5, 1.0)
 
+    def gone(self, route: address.Route) -> None:
+        """Avoid *route* for good: its listener has stopped."""
+        with self._lock:
+            self._suspect_locked(route).until = math.inf
+
+    def connected(self, route: address.Route) -> None:
+        """Take note that *route* can be connected to."""
+        with self._lock:
+            suspect = self.routes.get(route)
+            if suspect is not None and suspect.until != math.inf:
+                del self.routes[route]
+
     def forget(self, route: address.Route) -> None:
-        """Suspect *route* no more: it works, or has left."""
+        """Suspect *route* no more: it has left."""
         with self._lock:
             self.routes.pop(route, None)
+
+    def has_stopped(self, route: address.Route) -> bool:
+        """Return whether the listener of *route* will never take anything."""
+        suspect = self.routes.get(route)
+        return suspect is not None and suspect.until == math.inf
 
     def avoids(self, route: address.Route) -> bool:
         """Return whether another route is to be preferred now."""
@@ -99,3 +116,11 @@ class Suspects:
             suspect.is_tried = True
             suspect.until = now + self._patience
             return True
+
+    def _suspect_locked(self, route: address.Route) -> _Suspect:
+        suspect = self.routes.get(route)
+        if suspect is None:
+            suspect = self.routes[route] = _Suspect()
+            if len(self.routes) > MAX_ROUTES:
+                del self.routes[next(iter(self.routes))]
+        return suspect

@@ -34,6 +34,8 @@ from zmq_driver.server import stall
 
 LOG = logging.getLogger(__name__)
 
+#: What libzmq sends over a connection before anything else (PROBE_ROUTER).
+_NEW_CONNECTION = [b'']
 #: Seconds of rest after an error that nobody expected.
 ERROR_PAUSE = 0.1
 
@@ -297,6 +299,9 @@ class Router:
 
     def _receive(self, frames: Sequence[bytes]) -> None:
         routing_id = frames[0]
+        if frames[1:] == _NEW_CONNECTION:
+            self._farewell.heard(routing_id)
+            return
         try:
             message = envelope.decode(frames[1:])
         except envelope.UnsupportedVersion as error:

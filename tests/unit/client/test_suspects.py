@@ -106,8 +106,8 @@ def test_success_forgets(one, clock, full_pauses):
     for _ in range(5):
         one.failed(route())
         clock.tick(suspects.LONGEST_PAUSE)
-    one.forget(route())
-    one.forget(route())
+    one.connected(route())
+    one.connected(route())
     assert not one.routes
     one.failed(route())
     clock.tick(suspects.FIRST_PAUSE)
@@ -297,3 +297,65 @@ def test_no_time_to_send_is_no_failure_of_the_peer(world):
     ):
         world.sender.send(lease, peer.route, request, deadline, deadline)
     assert not world.suspects.routes
+
+
+@pytest.mark.spec('DL-59')
+@pytest.mark.parametrize(
+    'reason',
+    [envelope.NackReason.STOPPED, envelope.NackReason.UNKNOWN_TARGET],
+)
+def test_listener_that_stopped_is_asked_once(world, reason):
+    stopped = world.add('a', fakes.nack(reason))
+    well = world.add('b')
+    for _ in range(10):
+        deliver(world)
+        world.tick(60.0)
+    assert len(stopped.got) == 1
+    assert len(well.got) == 10
+    assert world.suspects.has_stopped(stopped.route)
+    world.suspects.forget(stopped.route)
+    assert not world.suspects.routes
+
+
+@pytest.mark.spec('DL-59')
+def test_listener_that_stopped_is_asked_when_there_is_no_other(world):
+    only = world.add('a', fakes.nack(envelope.NackReason.STOPPED))
+    with pytest.raises(requests.Undelivered):
+        deliver(world, timeout=5.0)
+    assert len(only.got) > 2
+
+
+@pytest.mark.spec('DL-59')
+def test_unreachable_listener_that_stopped_stays_so(one):
+    one.gone(route())
+    one.failed(route())
+    one.connected(route())
+    assert one.avoids(route())
+    assert one.has_stopped(route())
+
+
+@pytest.mark.spec('DL-59')
+def test_busy_listener_and_one_without_incarnation_have_not_stopped(world):
+    busy = world.add('a', fakes.nack(envelope.NackReason.BUSY))
+    ring = world.add('b', fakes.nack(envelope.NackReason.UNKNOWN_TARGET))
+    ring.route = ring.route._replace(incarnation=envelope.ANY_INCARNATION)
+    world.registered[1] = ring.route
+    with pytest.raises(requests.Undelivered):
+        deliver(world, timeout=1.0)
+    assert busy.got
+    assert ring.got
+    assert not world.suspects.routes
+
+
+@pytest.mark.spec('DL-59')
+def test_fanout_leaves_out_who_stopped(world):
+    world.add('a', fakes.nack(envelope.NackReason.STOPPED))
+    well = world.add('b')
+    start = world.clock()
+    for _ in range(2):
+        world.rpc.fanout(
+            fakes.WHERE, fakes.BODY, deadline=world.deadline(), retry=None
+        )
+    assert world.clock() - start < 1.0
+    assert len(well.got) == 2
+    assert world.count('fanout_copies_failed') == 0

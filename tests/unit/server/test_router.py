@@ -472,3 +472,19 @@ def test_nothing_is_attached_to_an_ended_router(context, counts):
     assert router.stop(clocks.Deadline(30))
     with pytest.raises(errors.DriverClosed):
         router.attach(Sink())
+
+
+@pytest.mark.spec('DL-70')
+@pytest.mark.spec('WP-26')
+def test_farewell_to_who_has_not_said_anything(context, counts):
+    router = routers.Router('unit', context, ENDPOINT, OPTIONS, counts)
+    router.start(clocks.Deadline(30))
+    client = context.socket(zmq.DEALER)
+    client.set(zmq.PROBE_ROUTER, 1)
+    client.connect(ENDPOINT)
+    try:
+        assert router.stop(clocks.Deadline(30), all_answered=True)
+        assert farewell.is_one(answer(client))
+    finally:
+        client.close(0)
+    assert counts.snapshot()['messages_undecodable'] == 0
