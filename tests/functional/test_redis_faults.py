@@ -32,7 +32,7 @@ class Fault:
     make: typing.Any
     mend: typing.Any
     unknown_is_answered: bool = False
-    can_register: bool = False
+    can_register: bool = True
     own_user: bool = False
 
 
@@ -82,7 +82,6 @@ FAULTS = [
         lambda d: d.master.command('FLUSHALL'),
         nothing,
         unknown_is_answered=True,
-        can_register=True,
     ),
     Fault('read-only', demote, promote, unknown_is_answered=True),
     Fault('out of memory', full, not_full, unknown_is_answered=True),
@@ -90,6 +89,7 @@ FAULTS = [
         'wrong password',
         change_password,
         change_password_back,
+        can_register=False,
         own_user=True,
     ),
 ]
@@ -218,7 +218,6 @@ def test_master_moved(ipc_dir):
         lambda d: d.fail_over(),
         nothing,
         unknown_is_answered=True,
-        can_register=True,
     )
     try:
         with redis_samples.factory(

@@ -24,6 +24,10 @@ class MatchmakerUnavailable(Exception):
     """
 
 
+class MatchmakerMisconfigured(MatchmakerUnavailable):
+    """The backend refuses for a reason that waiting does not mend."""
+
+
 @dataclasses.dataclass(frozen=True)
 class MatchmakerSettings:
     """What a driver tells its matchmaker.

@@ -144,7 +144,7 @@ def records(matchmaker):
 
 
 @pytest.mark.spec('MM-64')
-def test_a_replica_answers(own_redis, make_own, directory):
+def test_a_replica_answers(own_redis, make_own, directory, caplog):
     made = register(make_own())
     replica = redis_server.RedisServer(
         f'replicaof 127.0.0.1 {own_redis.port}', 'repl-diskless-sync-delay 0'
@@ -160,23 +160,22 @@ def test_a_replica_answers(own_redis, make_own, directory):
         ) as make:
             reader = make(prefix=make_own.prefix)
             assert find(reader) == (made.route,)
-            with pytest.raises(
-                base.MatchmakerUnavailable, match=r'zmq\+sentinel'
-            ):
-                register(reader)
+            register(reader)
+            assert 'zmq+sentinel' in caplog.text
     finally:
         replica.close()
 
 
 @pytest.mark.spec('MM-64')
-def test_a_full_redis_answers(own_redis, make_own):
+def test_a_full_redis_answers(own_redis, make_own, caplog):
     matchmaker = make_own()
     made = register(matchmaker)
     own_redis.command('CONFIG', 'SET', 'maxmemory', '1')
     for one in (matchmaker, make_own()):
         assert find(one) == (made.route,)
-        with pytest.raises(base.MatchmakerUnavailable, match='maxmemory'):
-            register(one)
+        register(one)
+        assert 'maxmemory' in caplog.text
+        caplog.clear()
     own_redis.command('CONFIG', 'SET', 'maxmemory', '0')
     register(matchmaker)
 

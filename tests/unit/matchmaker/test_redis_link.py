@@ -80,15 +80,16 @@ def configuration(tmp_path):
 
 @pytest.mark.spec('MM-68')
 @pytest.mark.parametrize('user', ['', 'user:pw@'])
-def test_a_frozen_redis_costs_its_time_out(connect, hung, user):
+def test_a_frozen_redis_costs_its_time_out(connect, hung, user, caplog):
     url = f'zmq+redis://{user}{hung.address}/?redis_timeout=0.1'
-    for call in (find, register):
-        begin = time.monotonic()
-        with pytest.raises(base.MatchmakerUnavailable) as caught:
-            call(connect(url))
-        assert 'did not answer within 0.100 s' in str(caught.value)
-        assert hung.address in str(caught.value)
-        assert time.monotonic() - begin < 5
+    begin = time.monotonic()
+    with pytest.raises(base.MatchmakerUnavailable) as caught:
+        find(connect(url))
+    register(connect(url))
+    for text in (str(caught.value), caplog.text):
+        assert 'did not answer within 0.100 s' in text
+        assert hung.address in text
+    assert time.monotonic() - begin < 10
 
 
 @pytest.mark.spec('MM-68')

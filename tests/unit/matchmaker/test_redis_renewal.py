@@ -301,8 +301,9 @@ def test_what_may_have_been_registered_is_withdrawn(own_redis, make_own):
     other.register(samples.registration(), samples.deadline())
     own_redis.freeze()
     made = samples.registration()
+    matchmaker.register(made, samples.deadline())
     with pytest.raises(base.MatchmakerUnavailable):
-        matchmaker.register(made, samples.deadline())
+        matchmaker.unregister(made, samples.deadline())
     own_redis.thaw()
     waiting.until(
         lambda: not matchmaker._published._leaving, 'end of the attempts'

@@ -97,7 +97,10 @@ class Connections:
         text = f'cannot {what}: {self._servers}: {error}'
         for sign, hint in _HINTS:
             if sign == kind or sign in str(error):
-                return base.MatchmakerUnavailable(f'{text} ({hint})')
+                text += f' ({hint})'
+                break
+        if isinstance(error, redis.RedisError) and link_.is_lasting(error):
+            return base.MatchmakerMisconfigured(text)
         return base.MatchmakerUnavailable(text)
 
     def close(self) -> None:

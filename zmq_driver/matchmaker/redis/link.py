@@ -95,6 +95,28 @@ _PLAIN: dict[str, Any] = {
 }
 
 
+#: What the text of an error has that waiting does not mend.
+_LASTING = (
+    'username-password',
+    'Authentication required',
+    'unauthenticated',
+    'DB index',
+    'no master group',
+    'CERTIFICATE_VERIFY_FAILED',
+)
+
+
+def is_lasting(error: redis.RedisError) -> bool:
+    """Return whether *error* is a mistake in the configuration.
+
+    Everything else may be over soon: a server that is down, starts, or is
+    about to become the master.
+    """
+    return isinstance(
+        error, (redis.AuthenticationError, redis.exceptions.NoPermissionError)
+    ) or any(sign in str(error) for sign in _LASTING)
+
+
 class Link:
     """An open connection that is logged in, used by one thread at a time.
 

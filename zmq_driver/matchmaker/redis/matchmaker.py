@@ -81,6 +81,8 @@ class RedisMatchmaker(base.Matchmaker):
         self._started = now.isoformat(timespec='seconds')
         self._ignored: set[bytes] = set()
         self._told_unreachable: set[address.Address] = set()
+        # Wanted, and not published yet because Redis was away.
+        self._late: set[address.Registration] = set()
         _IN_THIS_PROCESS.add(self)
 
     @classmethod
@@ -112,23 +114,49 @@ class RedisMatchmaker(base.Matchmaker):
     ) -> None:
         """Publish a registration, and renew it from now on.
 
-        :raises MatchmakerUnavailable: Redis did not take it, or this
-            matchmaker is closed
+        If Redis is away, the renewal publishes it when it is back.
+
+        :raises MatchmakerUnavailable: waiting does not mend what keeps Redis
+            from taking it, or this matchmaker is closed
         """
         member = self._encode(registration)
         self._published.want(registration, member)
         try:
-            self._published.wait_for_round(deadline)
-            self._store.register([(registration.address, member)], deadline)
+            self._publish(registration, member, deadline)
         except BaseException:
             # It may be there all the same.
             self._published.leave(registration)
             raise
         finally:
             self._renewal.start()
+        if registration in self._late:
+            self._renewal.hurry()
         if why := self._published.ended():  # meanwhile
             self._store.unregister([(registration.address, member)], deadline)
             raise base.MatchmakerUnavailable(why)
+
+    def _publish(
+        self,
+        registration: address.Registration,
+        member: bytes,
+        deadline: clock.Deadline,
+    ) -> None:
+        """Publish a registration, or note that it has to be done later."""
+        try:
+            self._published.wait_for_round(deadline)
+            self._store.register([(registration.address, member)], deadline)
+        except base.MatchmakerMisconfigured:
+            raise
+        except base.MatchmakerUnavailable as exc:
+            with self._lock:
+                first = not self._late
+                self._late.add(registration)
+            if first:
+                LOG.warning(
+                    'Nobody can find this process yet, which is registered '
+                    'as soon as Redis is back: %s',
+                    exc,
+                )
 
     def unregister(
         self, registration: address.Registration, deadline: clock.Deadline
@@ -140,6 +168,8 @@ class RedisMatchmaker(base.Matchmaker):
         :raises MatchmakerUnavailable: Redis did not answer
         """
         member = self._published.leave(registration)
+        with self._lock:
+            self._late.discard(registration)
         if member is not None:
             self._published.wait_for_round(deadline)
             self._store.unregister([(registration.address, member)], deadline)
@@ -242,6 +272,7 @@ class RedisMatchmaker(base.Matchmaker):
         """
         self._lock = threading.Lock()
         self._published.forget('the matchmaker was inherited over a fork')
+        self._late = set()
         self._renewal.forget()
         self._watch.forget()
         self._connections.forget()
@@ -252,11 +283,17 @@ class RedisMatchmaker(base.Matchmaker):
         :raises MatchmakerUnavailable: Redis did not take it
         """
         deadline = clock.Deadline(ROUND_TIMEOUT)
+        with self._lock:
+            late = set(self._late)
         with self._published.round() as (wanted, leaving):
             lost = self._store.register(wanted, deadline) if wanted else 0
             if leaving:
                 self._store.unregister(leaving, deadline)
-        if lost:
+        if late:
+            with self._lock:
+                self._late -= late
+            LOG.info('Redis is back, and this process is registered')
+        elif lost:
             LOG.warning(
                 'Redis had lost %d of %d registrations, they are there again',
                 lost,

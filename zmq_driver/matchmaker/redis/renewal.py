@@ -84,6 +84,11 @@ class Renewal:
             thread = self._thread
         thread.start()
 
+    def hurry(self) -> None:
+        """Make the next round soon: something is not there yet."""
+        with self._lock:
+            self._due = min(self._due, self._clock() + PAUSES[0])
+
     def stop(self, deadline: clocks.Deadline) -> bool:
         """End; return whether it has ended, so that no round runs any more."""
         with self._lock:

@@ -102,6 +102,7 @@ class SentinelGroup:
         :raises redis.RedisError: no Sentinel names one, or it is none
         """
         problems: list[str] = []
+        lasting = True
         with self._lock:
             sentinels = tuple(self._sentinels)
         for sentinel in sentinels:
@@ -110,9 +111,12 @@ class SentinelGroup:
                 link = self._connect_master(master, deadline)
             except redis.RedisError as exc:
                 problems.append(f'Sentinel {sentinel}: {exc}')
+                lasting = lasting and link_.is_lasting(exc)
                 self._put_last(sentinel)
                 continue
             return link
+        if lasting:
+            raise redis.AuthenticationError('; '.join(problems))
         raise redis.ConnectionError('; '.join(problems))
 
     def forget(self) -> None:
