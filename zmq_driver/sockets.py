@@ -21,10 +21,12 @@ from zmq_driver import ownership
 #: a restarted server meets all its clients again.
 LISTEN_BACKLOG = 4096
 
-#: Messages that libzmq holds for one connection in each direction, besides
-#: what fits into the buffers of the kernel. Our clients have one request under
-#: way on a connection, so only a client that never reads can fill it.
-PIPE_MESSAGES = 64
+#: Messages that libzmq holds for one connection, besides what fits into the
+#: buffers of the kernel: received and not read yet, and sent and not gone.
+#: Our clients have one request under way on a connection, so only a stranger
+#: can fill it.
+PIPE_RECEIVED = 4
+PIPE_SENT = 16
 
 # Plain integers: pyzmq's enums cost more to combine than a frame to send.
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -80,8 +82,8 @@ def _configure(socket: 'zmq.Socket[bytes]', options: SocketOptions) -> None:
     socket.set(zmq.HANDSHAKE_IVL, _milliseconds(options.connect_timeout))
     # A frame is a header or a body; the header is small.
     socket.set(zmq.MAXMSGSIZE, options.max_message_size)
-    socket.set(zmq.SNDHWM, PIPE_MESSAGES)
-    socket.set(zmq.RCVHWM, PIPE_MESSAGES)
+    socket.set(zmq.SNDHWM, PIPE_SENT)
+    socket.set(zmq.RCVHWM, PIPE_RECEIVED)
     socket.set(zmq.IPV6, 1)
     _configure_keepalive(socket, options.keepalive)
 
