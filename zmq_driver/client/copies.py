@@ -200,31 +200,35 @@ class Round:
         exchange: exchange_.Exchange,
     ) -> None:
         try:
-            self._check(
-                self._sender.receive(
-                    exchange, route, self._request, self._deadline
-                ),
-                route,
+            answer = self._sender.receive(
+                exchange, route, self._request, self._deadline
             )
-        except errors.Refused as error:
-            LOG.debug('a fanout copy is tried again: %s', error)
-            self._refused.append(route)
-        except errors.DeliveryRefused as error:
-            self._counters.add('fanout_copies_failed')
-            LOG.warning('a fanout copy cannot be delivered: %s', error)
         except errors.PeerLost as error:
             lease.retire(pool_.EvictReason.UNFINISHED)
             LOG.debug('a fanout copy may be lost: %s', error)
             self._lost.append(route)
+            return
         except errors.ReplyTimeout as error:
             lease.retire(pool_.EvictReason.UNFINISHED)
-            self._counters.add('fanout_copies_failed')
-            LOG.warning(
-                'a fanout copy to %s server %s was not acknowledged: %s',
-                self._request.where,
-                route.server,
-                error,
-            )
+            self._fail(route, error)
+            return
+        try:
+            self._check(answer, route)
+        except errors.Refused as error:
+            LOG.debug('a fanout copy is tried again: %s', error)
+            self._refused.append(route)
+        except (errors.DeliveryRefused, errors.PeerLost) as error:
+            # Another attempt would be answered the same.
+            self._fail(route, error)
+
+    def _fail(self, route: address.Route, error: object) -> None:
+        self._counters.add('fanout_copies_failed')
+        LOG.warning(
+            'a fanout copy to %s server %s was not acknowledged: %s',
+            self._request.where,
+            route.server,
+            error,
+        )
 
     def _check(self, answer: envelope.Message, route: address.Route) -> None:
         if self._asks_again:

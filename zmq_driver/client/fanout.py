@@ -107,7 +107,7 @@ class Fanout:
         avoided = {route for route in routes if suspects.avoids(route)}
         while routes:
             again, hopeless, request = self._send_round(
-                request, routes, avoided, attempts.deadline, connect
+                request, routes, avoided, attempts, connect
             )
             given_up += hopeless
             if not again:
@@ -126,7 +126,7 @@ class Fanout:
         request: request_.Request,
         routes: _Routes,
         avoided: Collection[address.Route],
-        deadline: clock.Deadline,
+        attempts: retry_.Attempts,
         connect: clock.Deadline,
     ) -> _Missing:
         """Send to all of *routes* once.
@@ -134,7 +134,9 @@ class Fanout:
         :param avoided: those that are not waited for a second time
         :param connect: until when connections are waited for
         """
-        outcome = self._round(request, deadline).send(routes, connect.left())
+        outcome = self._round(request, attempts.deadline).send(
+            routes, connect.left()
+        )
         again = [*outcome.unsent, *outcome.refused]
         given_up = []
         for route in outcome.unreachable:
@@ -143,7 +145,7 @@ class Fanout:
             else:
                 again.append(route)
         if outcome.lost:
-            missing = self._ask_again(request, outcome.lost, deadline)
+            missing = self._ask_again(request, outcome.lost, attempts)
             again += missing.again
             given_up += missing.given_up
             # Who refused it then refuses the first copy (DL-58).
@@ -154,19 +156,26 @@ class Fanout:
         self,
         request: request_.Request,
         routes: _Routes,
-        deadline: clock.Deadline,
+        attempts: retry_.Attempts,
     ) -> _Missing:
         """Ask those whose connection was lost what became of their copy."""
-        self._counters.add('requests_resent', len(routes))
         request = request_.resent(request)
-        outcome = self._round(request, deadline, asks_again=True).send(
-            routes, deadline.within(sender_.RESEND_WINDOW).left()
-        )
-        return _Missing(
-            outcome.refused,
-            [*outcome.unsent, *outcome.unreachable, *outcome.lost],
-            request,
-        )
+        refused: list[address.Route] = []
+        window = attempts.deadline.within(sender_.RESEND_WINDOW)
+        for tries_left in reversed(range(sender_.RESEND_TRIES)):
+            self._counters.add('requests_resent', len(routes))
+            outcome = self._round(
+                request, attempts.deadline, asks_again=True
+            ).send(routes, window.left())
+            refused += outcome.refused
+            routes = [*outcome.unsent, *outcome.unreachable, *outcome.lost]
+            if outcome.lost:
+                # There was a connection once more.
+                window = attempts.deadline.within(sender_.RESEND_WINDOW)
+            if not routes or not tries_left or window.passed():
+                break
+            attempts.pause()
+        return _Missing(refused, routes, request)
 
     def _round(
         self,

@@ -11,6 +11,7 @@ from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver import pool
 from zmq_driver.client import copies as copies_
+from zmq_driver.client import sender as sender_
 
 FAILURE = {
     'class': 'ValueError',
@@ -319,15 +320,25 @@ def lose(peer, then):
 
 @pytest.mark.spec('DL-22')
 @pytest.mark.spec('DL-48')
-def test_copy_whose_connection_was_lost_is_asked_for(world):
+@pytest.mark.parametrize('losses', [1, 3])
+def test_copy_whose_connection_was_lost_is_asked_for(world, losses):
     well, peer = world.add('well'), world.add('x')
-    lose(peer, fakes.ack)
+
+    def answer(header):
+        if len(peer.got) > losses:
+            return fakes.ack(header)
+        peer.cut()
+        return []
+
+    peer.answer = answer
     fanout(world)
     assert len(well.got) == 1
-    (_, first), (_, second) = peer.got
-    assert second.message_id == first.message_id
-    assert second.flags == first.flags | envelope.RESENT
-    assert world.count('requests_resent') == 1
+    (_, first), *again = peer.got
+    assert len(again) == losses
+    for _, header in again:
+        assert header.message_id == first.message_id
+        assert header.flags == first.flags | envelope.RESENT
+    assert world.count('requests_resent') == losses
     assert world.count('fanout_copies_failed') == 0
 
 
@@ -351,7 +362,8 @@ def test_copy_that_may_have_arrived_is_given_up(world, end, caplog):
         peer.answer = lambda header: peer.die() or first(header)
     fanout(world)
     assert len(well.got) == 1
-    assert len(peer.got) == (1 if end == 'dies' else 2)
+    times = {'dies': 1, 'cut': 1 + sender_.RESEND_TRIES}
+    assert len(peer.got) == times.get(end, 2)
     assert world.count('fanout_copies_failed') == 1
     assert 'x' in caplog.text
 
