@@ -40,7 +40,8 @@ class Disturbance:
 
     ``recovery`` are the seconds after its end in which it is still felt;
     ``frozen`` those in which the clients did not run; ``held_up`` is the most
-    for which the machine kept a thread from running meanwhile.
+    for which the machine kept a thread from running meanwhile. Clients that it
+    ``blinds`` cannot learn of servers that begin meanwhile.
     """
 
     begin: float
@@ -48,6 +49,7 @@ class Disturbance:
     recovery: float = 3.0
     frozen: float = 0.0
     held_up: float = 0.0
+    blinds: bool = False
 
     @property
     def excused(self):
@@ -131,7 +133,7 @@ def judge(cell, told, ran, lives, disturbance, failed_copies=0):
             one.deadline + HUNG_AFTER + disturbance.excused
         ):
             verdict.add('hung', f'{one.id} took {one.end - one.begin:.1f} s')
-        _check_runs(verdict, cell, one, runs, lives, missing)
+        _check_runs(verdict, cell, one, runs, lives, missing, disturbance)
         if one.outcome != expectations.OK:
             _check_error(verdict, cell, one, runs, disturbance)
         else:
@@ -178,7 +180,7 @@ def _check_late(verdict, told, runs, ran):
         verdict.add('twice', text)
 
 
-def _check_runs(verdict, cell, told, runs, lives, missing):
+def _check_runs(verdict, cell, told, runs, lives, missing, disturbance):
     processes = collections.Counter((run.server, run.pid) for run in runs)
     if cell.pattern == 'fanout':
         for life, count in processes.items():
@@ -187,7 +189,7 @@ def _check_runs(verdict, cell, told, runs, lives, missing):
         if told.outcome == expectations.OK:
             missing += [
                 (told, life)
-                for life in _audience(told, lives)
+                for life in _audience(told, lives, disturbance)
                 if (life.server, life.pid) not in processes
             ]
         return
@@ -203,12 +205,19 @@ def _check_runs(verdict, cell, told, runs, lives, missing):
             verdict.add('lost', f'{told.id} was acknowledged and did not run')
 
 
-def _audience(told, lives):
+def _audience(told, lives, disturbance):
     """Return who was registered from before *told* until after it."""
+
+    def known_at(life):
+        begun = life.since
+        if disturbance.blinds and disturbance.begin < begun:
+            begun = max(begun, disturbance.end)
+        return begun + KNOWN_AFTER
+
     return [
         life
         for life in lives
-        if life.since + KNOWN_AFTER < told.begin
+        if known_at(life) < told.begin
         and (life.until is None or life.until > told.end + EXECUTED_WITHIN)
     ]
 

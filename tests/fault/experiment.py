@@ -20,6 +20,10 @@ AFTER = 0.5
 SETTLE = 5.0
 
 
+#: Seconds after its TTL in which a record goes for certain.
+RECORD_MARGIN = 1.0
+
+
 @dataclasses.dataclass
 class Result:
     """What came of a fault."""
@@ -70,6 +74,7 @@ class Experiments:
         started = time.monotonic()
         row = expectations.rows()[name]
         fault = faults.FAULTS[name](self._site)
+        self._let_records_expire()
         failed = self._failed_copies()
         with pulse.Pulse() as beat:
             self._site.begin(f'{self._number}-{name}')
@@ -85,7 +90,12 @@ class Experiments:
             self._site.pause()
         failed = self._failed_copies() - failed
         disturbance = checker.Disturbance(
-            begin, end, fault.recovery, fault.frozen, beat.latest
+            begin,
+            end,
+            fault.recovery,
+            fault.frozen,
+            beat.latest,
+            fault.blinds,
         )
         verdicts = self._judge(row, disturbance, failed)
         idle = [f'no {p}' for p, found in verdicts.items() if not found.told]
@@ -97,6 +107,20 @@ class Experiments:
             time.monotonic() - started,
             beat.latest,
         )
+
+    def _let_records_expire(self):
+        """Wait until nobody knows servers any more that were killed before.
+
+        Until then fanouts go to them too, and count the copies as failed.
+        """
+        killed = [
+            life.killed_at
+            for life in self._site.lives
+            if life.killed_at is not None
+        ]
+        if killed and self._site.spans_hosts:
+            expired = max(killed) + site_.RECORD_TTL + RECORD_MARGIN
+            time.sleep(max(0.0, expired - time.monotonic()))
 
     def _failed_copies(self):
         return self._site.counts()['fanout_copies_failed']

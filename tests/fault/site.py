@@ -24,13 +24,16 @@ DEADLINE = 10.0
 SERVERS = ('a', 'b', 'c')
 CLIENTS = ('x', 'y')
 
+#: Seconds for which Redis knows a server that was killed.
+RECORD_TTL = 12
+
 #: Shorter than their defaults, so that what Redis forgets is seen in time.
 #: The backlog is small enough to be filled.
 OPTIONS = {
     'rpc_cast_timeout': DEADLINE,
     'notify_timeout': DEADLINE,
     'matchmaker_heartbeat_freq': 3,
-    'matchmaker_heartbeat_ttl': 12,
+    'matchmaker_heartbeat_ttl': RECORD_TTL,
     'rpc_zmq_topic_backlog': 20,
 }
 

@@ -98,6 +98,29 @@ def test_who_is_due_a_copy(since, until, due):
     assert defects(verdict) == ({'lost': 1} if due else {})
 
 
+@pytest.mark.parametrize(
+    ('since', 'begin', 'due'),
+    [
+        (101.0, 104.0, False),  # began while nobody could ask
+        (101.0, 105.9, False),
+        (101.0, 106.1, True),
+        (0.0, 104.0, True),
+        (107.0, 108.1, True),
+    ],
+)
+@pytest.mark.spec('FL-01')
+def test_who_is_due_a_copy_of_a_blinded_client(since, begin, due):
+    lives = [LIVES[0], journal.Life('b', 2, since)]
+    verdict = judge(
+        'ok',
+        [told(pattern='fanout', begin=begin, end=begin + 0.1)],
+        [ran(at=begin + 0.05)],
+        lives,
+        checker.Disturbance(100.0, 105.0, blinds=True),
+    )
+    assert defects(verdict) == ({'lost': 1} if due else {})
+
+
 @pytest.mark.spec('FL-02')
 def test_run_twice():
     twice = [ran(), ran(server='b', pid=2)]
