@@ -113,3 +113,7 @@ class RefusedAgain(Refused):
 
 class Busy(Refused):
     """One attempt: the peer has enough to do; it is still the right one."""
+
+
+class BusyAgain(Busy, RefusedAgain):
+    """One attempt: both."""

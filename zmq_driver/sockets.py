@@ -5,6 +5,7 @@ Seconds become libzmq's milliseconds here and nowhere else.
 """
 
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import math
 
@@ -231,6 +232,15 @@ class PeerSocket(ownership.Owned):
             return bool(_events(self._socket) & _POLLOUT)
         except zmq.ContextTerminated:
             return False
+
+    def wait_readable(self, timeout: float) -> None:
+        """Wait until there is a message, or not longer than *timeout*.
+
+        :param timeout: seconds
+        """
+        self.check_owner()
+        with contextlib.suppress(zmq.ContextTerminated):
+            self._socket.poll(_milliseconds(timeout), zmq.POLLIN)
 
     def healthy(self) -> bool:
         """Return whether the socket can begin an exchange.

@@ -76,10 +76,9 @@ class Delivery:
             return self._sender.request(route, request, deadline)
         except (errors.PeerNotReady, errors.Refused) as error:
             problem = error
-            request = _after(error, request)
         attempts = self.attempts(retry, deadline)
-        self._note_failure(request, attempts, problem)
-        return self.deliver_somewhere(request, attempts, wait, problem)
+        self._note_failure(request, attempts, route, problem, problem)
+        return self.deliver_somewhere(request, attempts, wait, problem, route)
 
     def deliver_somewhere(
         self,
@@ -87,42 +86,55 @@ class Delivery:
         attempts: retry_.Attempts,
         wait: bool = True,
         problem: Exception | None = None,
+        tried: address.Route | None = None,
     ) -> envelope.Message:
         """Do what :meth:`deliver` does, with attempts that were begun.
 
         :param problem: why the attempt before this failed
+        :param tried: with whom that was; the others come first
         """
         while True:
             for route in self._routing.in_turn(
                 request.where,
                 request.server,
                 self._routes(request, attempts, wait, problem),
+                tried,
             ):
                 try:
                     return self._sender.request(
-                        route, request, attempts.deadline
+                        route,
+                        _for(route, request, attempts),
+                        attempts.deadline,
                     )
-                except errors.NoTimeLeft as error:
-                    # What went wrong before it says more.
-                    problem = problem or error
                 except (errors.PeerNotReady, errors.Refused) as error:
-                    problem = error
-                    request = _after(error, request)
-                self._note_failure(request, attempts, problem)
+                    failure = error
+                if problem is None or not isinstance(
+                    failure, errors.NoTimeLeft
+                ):
+                    problem = failure
+                # Else what went wrong before it says more.
+                tried = route
+                self._note_failure(request, attempts, route, failure, problem)
             attempts.pause()
 
     def _note_failure(
         self,
         request: request_.Request,
         attempts: retry_.Attempts,
+        route: address.Route,
+        failure: Exception,
         problem: Exception,
     ) -> None:
         """Take note of an attempt that reached no listener.
 
+        :param failure: how it ended
+        :param problem: what to tell the caller if it was the last
         :raises Undelivered: it was the last
         """
-        LOG.debug('%s; trying elsewhere', problem)
-        if not isinstance(problem, errors.Busy):
+        LOG.debug('%s; trying elsewhere', failure)
+        if isinstance(failure, errors.RefusedAgain):
+            attempts.refused_again.add(route)
+        if not isinstance(failure, (errors.Busy, errors.NoTimeLeft)):
             self._routing.invalidate(request.where)
         if not attempts.failed():
             raise request_.Undelivered(
@@ -164,8 +176,10 @@ class Delivery:
         return routes
 
 
-def _after(error: Exception, request: request_.Request) -> request_.Request:
-    """Return *request* as it is to be sent after a failed attempt."""
-    if isinstance(error, errors.RefusedAgain):
+def _for(
+    route: address.Route, request: request_.Request, attempts: retry_.Attempts
+) -> request_.Request:
+    """Return *request* as it is to be sent to *route* (DL-58)."""
+    if route in attempts.refused_again:
         return request_.resent(request)
     return request

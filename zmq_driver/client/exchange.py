@@ -18,6 +18,10 @@ from zmq_driver import sockets
 #: heartbeats.
 SLICE = 0.05
 
+#: Messages that are read when the time is up: the answer may be behind
+#: heartbeats that came while this thread could not run.
+LATE_LOOKS = 8
+
 _SEQUENCE = struct.Struct('!Q')
 
 
@@ -108,14 +112,21 @@ class Exchange:
         :raises errors.ReplyTimeout: none came by the deadline
         :raises errors.PeerLost: the connection is gone
         """
-        monitor = deadline.within(monitor_timeout or deadline.timeout)
-        while True:
+        monitor = deadline
+        if monitor_timeout:
+            monitor = deadline.within(monitor_timeout)
+        looks = LATE_LOOKS
+        while looks:
             left = deadline.left()
             if monitor_timeout:
                 left = min(left, monitor.left())
-            # One look when the time is up: an answer that is here counts.
+            # What is here when the time is up counts.
+            if left <= 0.0:
+                looks -= 1
             frames = self._socket.receive(min(left, SLICE))
-            if frames is None and left > 0.0:
+            if frames is None:
+                if left <= 0.0:
+                    break
                 frames = self._look_for_peer()
             message = self._decode(frames) if frames is not None else None
             if message is not None:
@@ -124,11 +135,40 @@ class Exchange:
                 if message.header.kind is envelope.Kind.HEARTBEAT:
                     # The call is being executed.
                     monitor = deadline.within(monitor_timeout)
-            if left <= 0.0:
-                self._counters.add('requests_timed_out')
-                raise errors.ReplyTimeout(
-                    self._describe_timeout(deadline, monitor_timeout)
-                )
+        raise self.timed_out(deadline, monitor_timeout)
+
+    def look(self, kind: envelope.Kind) -> envelope.Message | None:
+        """Return the answer if it is here; does not wait.
+
+        :param kind: as with :meth:`receive`
+        :raises errors.PeerLost: the connection is gone
+        """
+        frames = self._socket.receive(0.0)
+        if frames is None:
+            frames = self._look_for_peer()
+        message = self._decode(frames) if frames is not None else None
+        if message is None or message.header.kind not in (
+            kind,
+            envelope.Kind.NACK,
+        ):
+            return None
+        return message
+
+    def wait(self, timeout: float) -> None:
+        """Wait until there is something to :meth:`look` at.
+
+        :param timeout: seconds
+        """
+        self._socket.wait_readable(timeout)
+
+    def timed_out(
+        self, deadline: clock.Deadline, monitor_timeout: float = 0.0
+    ) -> errors.ReplyTimeout:
+        """Count that no answer came in time; return the error to raise."""
+        self._counters.add('requests_timed_out')
+        return errors.ReplyTimeout(
+            self._describe_timeout(deadline, monitor_timeout)
+        )
 
     def _look_for_peer(self) -> list[bytes] | None:
         """Return a last message if the connection is gone, None if not.

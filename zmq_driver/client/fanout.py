@@ -19,6 +19,9 @@ from zmq_driver.matchmaker import base as matchmaker_base
 
 LOG = logging.getLogger(__name__)
 
+#: Servers that are named in one line of the log.
+MOST_NAMES = 5
+
 _Routes = Sequence[address.Route]
 
 
@@ -29,11 +32,9 @@ class _Missing(NamedTuple):
     """
 
     #: They did not get it, and may get it yet.
-    again: _Routes
+    again: copies.Problems
     #: Nothing more is tried.
-    given_up: _Routes
-    #: What to send next time.
-    request: request_.Request
+    given_up: copies.Problems
 
 
 class Fanout:
@@ -52,6 +53,7 @@ class Fanout:
         self._sender = sender
         self._routing = routing
         self._counters = counters
+        self._log = counters_.LimitedLog(LOG, logging.WARNING)
 
     def send(
         self, request: request_.Request, attempts: retry_.Attempts
@@ -61,8 +63,8 @@ class Fanout:
         A copy that reached no server is tried again as long as that server
         is registered; but those that cannot be connected to are given up
         after ``connect_timeout``, because they may be dead. A copy that may
-        have reached its server is asked for once more. What could not be
-        delivered is logged and counted.
+        have reached its server is asked for, as often as any other message.
+        What could not be delivered is logged and counted.
 
         :raises errors.DeliveryRefused: the matchmaker cannot be asked, so
             that nothing was sent
@@ -86,12 +88,12 @@ class Fanout:
             ) from None
         if missing:
             self._counters.add('fanout_copies_failed', len(missing))
-            LOG.warning(
+            self._log(
                 'fanout %s to %s was not delivered to %d server(s): %s',
                 request.message_id.hex(),
                 request.where,
                 len(missing),
-                ', '.join(sorted(route.server for route in missing)),
+                _describe(missing),
             )
 
     def _send_copies(
@@ -99,26 +101,28 @@ class Fanout:
         request: request_.Request,
         routes: _Routes,
         attempts: retry_.Attempts,
-    ) -> _Routes:
+    ) -> copies.Problems:
         """Send a copy to each of *routes*; return those it did not reach."""
-        given_up: list[address.Route] = []
+        given_up: copies.Problems = {}
         connect = attempts.deadline.within(self._sender.connect_timeout)
         suspects = self._routing.suspects
         avoided = {route for route in routes if suspects.avoids(route)}
         while routes:
-            again, hopeless, request = self._send_round(
+            again, hopeless = self._send_round(
                 request, routes, avoided, attempts, connect
             )
-            given_up += hopeless
+            given_up.update(hopeless)
             if not again:
                 break
             self._routing.invalidate(request.where)
             if not attempts.failed():
-                given_up += again
+                given_up.update(again)
                 break
             self._counters.add('requests_retried', len(again))
             attempts.pause()
-            routes = self._still_there(request.where, again, attempts.deadline)
+            routes = self._still_there(
+                request.where, list(again), attempts.deadline
+            )
         return given_up
 
     def _send_round(
@@ -134,23 +138,17 @@ class Fanout:
         :param avoided: those that are not waited for a second time
         :param connect: until when connections are waited for
         """
-        outcome = self._round(request, attempts.deadline).send(
-            routes, connect.left()
-        )
-        again = [*outcome.unsent, *outcome.refused]
-        given_up = []
-        for route in outcome.unreachable:
-            if route in avoided or connect.passed():
-                given_up.append(route)
-            else:
-                again.append(route)
+        outcome = self._round(request, attempts).send(routes, connect)
+        again = {**outcome.unsent, **outcome.refused}
+        given_up = dict(outcome.failed)
+        for route, problem in outcome.unreachable.items():
+            hopeless = route in avoided or connect.passed()
+            (given_up if hopeless else again)[route] = problem
         if outcome.lost:
-            missing = self._ask_again(request, outcome.lost, attempts)
-            again += missing.again
-            given_up += missing.given_up
-            # Who refused it then refuses the first copy (DL-58).
-            request = missing.request
-        return _Missing(again, given_up, request)
+            missing = self._ask_again(request, list(outcome.lost), attempts)
+            again.update(missing.again)
+            given_up.update(missing.given_up)
+        return _Missing(again, given_up)
 
     def _ask_again(
         self,
@@ -159,36 +157,39 @@ class Fanout:
         attempts: retry_.Attempts,
     ) -> _Missing:
         """Ask those whose connection was lost what became of their copy."""
-        request = request_.resent(request)
-        refused: list[address.Route] = []
+        refused: copies.Problems = {}
+        failed: copies.Problems = {}
+        missing: copies.Problems = {}
         window = attempts.deadline.within(sender_.RESEND_WINDOW)
         for tries_left in reversed(range(sender_.RESEND_TRIES)):
-            self._counters.add('requests_resent', len(routes))
-            outcome = self._round(
-                request, attempts.deadline, asks_again=True
-            ).send(routes, window.left())
-            refused += outcome.refused
-            routes = [*outcome.unsent, *outcome.unreachable, *outcome.lost]
+            outcome = self._round(request, attempts, asks_again=True).send(
+                routes, window
+            )
+            refused.update(outcome.refused)
+            failed.update(outcome.failed)
+            missing = {**outcome.unsent, **outcome.unreachable, **outcome.lost}
             if outcome.lost:
                 # There was a connection once more.
                 window = attempts.deadline.within(sender_.RESEND_WINDOW)
-            if not routes or not tries_left or window.passed():
+            if not missing or not tries_left or window.passed():
                 break
             attempts.pause()
-        return _Missing(refused, routes, request)
+            routes = list(missing)
+        # Who refused it then refuses the first copy too (DL-58).
+        attempts.refused_again.update(refused)
+        return _Missing(refused, {**failed, **missing})
 
     def _round(
         self,
         request: request_.Request,
-        deadline: clock.Deadline,
+        attempts: retry_.Attempts,
         asks_again: bool = False,
     ) -> copies.Round:
         return copies.Round(
             self._sender,
-            self._routing,
-            self._counters,
+            self._routing.suspects,
             request,
-            deadline,
+            attempts,
             asks_again,
         )
 
@@ -211,3 +212,11 @@ class Fanout:
         if not suspects.routes:
             return routes
         return [route for route in routes if not suspects.has_stopped(route)]
+
+
+def _describe(missing: copies.Problems) -> str:
+    """Return the names of some servers, with what was wrong."""
+    shown = sorted((r.server, str(p)) for r, p in missing.items())
+    text = '; '.join(f'{name} ({why})' for name, why in shown[:MOST_NAMES])
+    left = len(shown) - MOST_NAMES
+    return f'{text}; and {left} more' if left > 0 else text

@@ -41,11 +41,15 @@ class Incidents:
         self, route: address.Route, request: request_.Request, error: object
     ) -> None:
         """Tell that a listener went away, and what the caller is told."""
+        then = 'is not sent again'
+        if request.flags & envelope.NOTIFICATION:
+            then = 'goes to another listener if there is one'
         self._lost(
             'server %r of %s went away with a message, which may have run '
-            'and is not sent again: %s',
+            'and %s: %s',
             route.server,
             request.where,
+            then,
             error,
         )
 

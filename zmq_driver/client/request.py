@@ -123,6 +123,8 @@ def check_resent(
         raise _doubt(envelope.NackReason(answer.header.reason), route, request)
     try:
         return check(answer, route, request)
+    except errors.Busy as error:
+        raise errors.BusyAgain(str(error)) from None
     except errors.Refused as error:
         raise errors.RefusedAgain(str(error)) from None
 

@@ -4,6 +4,7 @@
 from collections.abc import Callable
 import random
 
+from zmq_driver import address
 from zmq_driver import clock
 
 
@@ -55,6 +56,8 @@ class Attempts:
             point in waiting any more
         """
         self.deadline = deadline
+        #: Routes that refused a message when it was sent again (DL-58).
+        self.refused_again: set[address.Route] = set()
         self._left = None if retry is None or retry < 0 else retry
         self._sleep = sleep
         self._backoff = Backoff(*self.PAUSES)

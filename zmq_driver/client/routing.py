@@ -134,7 +134,9 @@ class Routing:
 
         The turns that suspects have are shared by the others, also in turn.
         """
-        others = [route for route in found if not self.suspects.avoids(route)]
+        others = [
+            route for route in found if not self.suspects.avoids(route)
+        ] or [route for route in found if not self.suspects.has_stopped(route)]
         if not others:
             return suspect
         turn = self._next_turn(where, server, True)
@@ -206,23 +208,29 @@ class Routing:
         where: address.Address,
         server: str | None,
         routes: Sequence[address.Route],
+        tried: address.Route | None = None,
     ) -> Iterator[address.Route]:
         """Yield each route once, beginning with the one whose turn it is.
 
-        Suspects come last.
+        Suspects come last, and those that have stopped after them.
 
         :param server: keeps the turns of servers and of the topic apart
+        :param tried: the route that was tried just now, which comes after
+            those that were not
         """
         count = len(routes)
         first = 0 if count == 1 else self._next_turn(where, server) % count
-        avoided = []
+        later, avoided = [], []
         for offset in range(count):
             route = routes[(first + offset) % count]
             if self.suspects.routes and not self.suspects.take(route):
                 avoided.append(route)
+            elif route == tried:
+                later.append(route)
             else:
                 yield route
-        yield from avoided
+        yield from later
+        yield from sorted(avoided, key=self.suspects.has_stopped)
 
     def _next_turn(
         self,

@@ -46,6 +46,7 @@ STALLED_PAUSES = (0.001, 0.05)
 
 #: Reasons that a listener gives when it will never take anything again.
 _GONE = (envelope.NackReason.STOPPED, envelope.NackReason.UNKNOWN_TARGET)
+_STALLED = int(envelope.NackReason.STALLED)
 
 Lease = pool_.SocketLease[str, sockets.PeerSocket]
 
@@ -91,6 +92,7 @@ class Sender:
         :raises errors.DeliveryRefused: it cannot be delivered at all
         :raises errors.PeerLost: the listener had it and went away
         :raises errors.ReplyTimeout: the listener had it and did not answer
+        :raises errors.DriverClosed: the driver was cleaned up; not sent
         """
         try:
             answer = self._exchange(route, request, deadline, deadline)
@@ -110,14 +112,14 @@ class Sender:
         :param connect: until when there must be a connection
         """
         answer = self._exchange_once(route, request, deadline, connect)
-        if answer.header.reason != envelope.NackReason.STALLED:
+        if answer.header.reason != _STALLED:
             return answer
         # Nothing ran, and it runs again.
         backoff = retry_.Backoff(*STALLED_PAUSES)
         for _ in range(STALLED_TRIES):
             self._sleep(min(backoff.pause(), deadline.left()))
             answer = self._exchange_once(route, request, deadline, deadline)
-            if answer.header.reason != envelope.NackReason.STALLED:
+            if answer.header.reason != _STALLED:
                 break
         return answer
 
@@ -129,7 +131,12 @@ class Sender:
         connect: clock.Deadline,
     ) -> envelope.Message:
         with self.checkout(route, connect) as lease:
-            exchange = self.send(lease, route, request, deadline, connect)
+            try:
+                exchange = self.send(lease, route, request, deadline, connect)
+            except errors.NoTimeLeft:
+                # Nothing is wrong with the socket.
+                lease.release()
+                raise
             return self.receive(exchange, route, request, deadline)
 
     def _ask_again(
@@ -149,7 +156,6 @@ class Sender:
         tries = RESEND_TRIES
         while tries and not end.passed():
             tries -= 1
-            self._counters.add('requests_resent')
             stable = deadline.within(RESEND_WINDOW)
             try:
                 answer = self._exchange(route, again, deadline, end)
@@ -163,11 +169,30 @@ class Sender:
             except errors.DriverClosed:
                 raise lost from None
             else:
-                self._incidents.found_again(route, request)
-                return request_.check_resent(answer, route, again)
-            self._pause(min(backoff.pause(), end.left()), lost)
+                return self.resent(answer, route, again)
+            if tries:
+                self._pause(min(backoff.pause(), end.left()), lost)
         self._incidents.lost(route, request, lost)
         raise lost
+
+    def resent(
+        self,
+        answer: envelope.Message,
+        route: address.Route,
+        request: request_.Request,
+    ) -> envelope.Message:
+        """Return the answer to a request that was sent again, unless a NACK.
+
+        :raises errors.PeerLost: what became of the first copy is not known
+        :raises errors.RefusedAgain: it was not taken, another listener may
+        """
+        try:
+            request_.check_resent(answer, route, request)
+        except errors.PeerLost as lost:
+            self._incidents.lost(route, request, lost)
+            raise
+        self._incidents.found_again(route, request)
+        return answer
 
     def _pause(self, seconds: float, lost: errors.PeerLost) -> None:
         try:
@@ -217,15 +242,17 @@ class Sender:
         exchange = exchange_.Exchange(
             lease, request.message_id, self._counters
         )
+        if lease.fresh:
+            try:
+                exchange.connect(min(self.connect_timeout, connect.left()))
+            except errors.PeerNotReady as error:
+                if not deadline.passed():
+                    self.note_unreachable(route, error)
+                raise
+        left = deadline.left()
+        if left <= LEAST_TTL:
+            raise errors.NoTimeLeft('no time was left to send it')
         try:
-            exchange.connect(min(self.connect_timeout, connect.left()))
-        except errors.PeerNotReady as error:
-            self.note_unreachable(route, error)
-            raise
-        try:
-            left = deadline.left()
-            if left <= LEAST_TTL:
-                raise errors.NoTimeLeft('no time was left to send it')
             header = envelope.encode_request(
                 request.message_id,
                 request.where.exchange,
@@ -240,6 +267,8 @@ class Sender:
         except errors.PeerNotReady:
             self._pool.clear(route.endpoint)
             raise
+        if request.flags & envelope.RESENT:
+            self._counters.add('requests_resent')
         suspects = self._routing.suspects
         if suspects.routes:
             suspects.connected(route)
@@ -271,9 +300,42 @@ class Sender:
         try:
             answer = exchange.receive(kind, deadline, request.monitor_timeout)
         except errors.PeerLost:
-            self._pool.clear(route.endpoint)
-            self._routing.invalidate(request.where)
+            self._note_lost(route, request)
             raise
+        self._note_answer(answer, route, request)
+        return answer
+
+    def look(
+        self,
+        exchange: exchange_.Exchange,
+        route: address.Route,
+        request: request_.Request,
+    ) -> envelope.Message | None:
+        """Return the ACK or NACK if it is here; does not wait.
+
+        :raises errors.PeerLost: the connection is gone
+        """
+        try:
+            answer = exchange.look(envelope.Kind.ACK)
+        except errors.PeerLost:
+            self._note_lost(route, request)
+            raise
+        if answer is not None:
+            self._note_answer(answer, route, request)
+        return answer
+
+    def _note_lost(
+        self, route: address.Route, request: request_.Request
+    ) -> None:
+        self._pool.clear(route.endpoint)
+        self._routing.invalidate(request.where)
+
+    def _note_answer(
+        self,
+        answer: envelope.Message,
+        route: address.Route,
+        request: request_.Request,
+    ) -> None:
         if answer.header.kind is envelope.Kind.NACK:
             self._counters.add('requests_refused')
             self._incidents.refused(route, request, answer.header.reason)
@@ -284,4 +346,3 @@ class Sender:
                 self._routing.suspects.gone(route)
         else:
             self._counters.add('requests_answered')
-        return answer

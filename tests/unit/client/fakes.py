@@ -111,6 +111,10 @@ class Socket:
         self.peer.got.append((self.world.clock(), header))
         self.inbox += self.peer.answer(header)
 
+    def wait_readable(self, timeout):
+        if not self.inbox:
+            self.world.tick(timeout)
+
     def receive(self, timeout):
         if self.inbox:
             return list(self.inbox.pop(0))

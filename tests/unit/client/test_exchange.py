@@ -217,3 +217,12 @@ def test_message_ids_name_their_maker_and_count():
             range(300)
         )
     assert found[0][0][:8] != found[1][0][:8]
+
+
+@pytest.mark.spec('DL-16')
+def test_reply_behind_heartbeats_counts_when_the_time_is_up(
+    world, lease, talk
+):
+    say(lease, HEARTBEAT, HEARTBEAT, REPLY)
+    world.tick(7.0)
+    assert receive(world, talk, timeout=0.0, monitor=5.0).body == b'1'

@@ -304,7 +304,7 @@ def test_copy_that_is_not_acknowledged_is_not_sent_again(world, caplog):
     fanout(world)
     assert (len(well.got), len(peer.got)) == (1, 1)
     assert world.count('fanout_copies_failed') == 1
-    assert 'not acknowledged' in caplog.text
+    assert 'no reply' in caplog.text
 
 
 def lose(peer, then):
@@ -462,3 +462,119 @@ def test_no_socket_for_a_copy(world):
     for lease in leases:
         lease.retire(pool.EvictReason.UNFINISHED)
         lease.release()
+
+
+def many(world, count, first=0):
+    return [world.add(f's{n:03}') for n in range(first, first + count)]
+
+
+@pytest.mark.spec('DL-24')
+def test_mute_servers_keep_no_copy_from_another(clock):
+    world = fakes.World(clock, max_size=256)
+    mute = many(world, 40)
+    for peer in mute:
+        peer.answer = fakes.silence
+    well = many(world, 60, first=40)
+    start = world.clock()
+    times = []
+
+    def answer(header):
+        times.append(world.clock() - start)
+        return fakes.ack(header)
+
+    for peer in well:
+        peer.answer = answer
+    fanout(world, timeout=30.0)
+    assert len(times) == len(well)
+    assert max(times) < 2 * copies_.SLOW
+    assert world.count('fanout_copies_failed') == len(mute)
+    assert world.pool.stats().in_use == 0
+
+
+@pytest.mark.spec('DL-24')
+def test_servers_that_freeze_keep_no_copy_from_another(clock):
+    world = fakes.World(clock, max_size=256)
+    frozen = many(world, 160)
+    for peer in frozen:
+        peer.answer = fakes.silence
+        world.after(1.5, peer.die)
+    well = world.add('t')
+    start = world.clock()
+    fanout(world, timeout=30.0)
+    (at, _), *_ = well.got
+    assert at - start < 160 / copies_.FANOUT_WINDOW * copies_.SLOW + 0.1
+    assert world.clock() - start < 1.5 + 2 * sender_.RESEND_WINDOW
+    assert world.count('fanout_copies_failed') == len(frozen)
+
+
+@pytest.mark.spec('DL-56')
+def test_time_for_connections_is_the_fanouts_and_not_each_servers(world):
+    off = many(world, 320)
+    for peer in off:
+        peer.connects = False
+    well = world.add('z')
+    start = world.clock()
+    fanout(world, timeout=30.0)
+    windows = 1 + len(off) // 8
+    bound = fakes.CONNECT_TIMEOUT + windows * 2 * copies_.LATE_PATIENCE
+    assert world.clock() - start < bound
+    assert len(well.got) == 1
+
+
+@pytest.mark.spec('DL-24')
+def test_peer_without_a_free_socket_keeps_no_copy_from_another(
+    world, monkeypatch
+):
+    full, *others = many(world, 3)
+    checkout = world.sender.checkout
+    exhausted = [True]
+
+    def limited(route, deadline):
+        if route == full.route and exhausted[0]:
+            world.tick(deadline.left())
+            raise errors.PeerNotReady('no socket is free')
+        return checkout(route, deadline)
+
+    monkeypatch.setattr(world.sender, 'checkout', limited)
+    start = world.clock()
+    world.after(2.0, exhausted.clear)
+    world.after(2.0, lambda: exhausted.append(False))
+    fanout(world, timeout=3.0)
+    assert all(peer.got[0][0] - start < 0.1 for peer in others)
+    assert len(full.got) == 1
+    assert world.count('fanout_copies_failed') == 0
+
+
+@pytest.mark.spec('DL-03')
+def test_fanout_does_not_outlive_its_deadline(world):
+    off = many(world, 400)
+    for peer in off:
+        peer.connects = False
+    start = world.clock()
+    fanout(world, timeout=1.0)
+    assert world.clock() - start < 1.0 + 0.1
+    # That the time was over is no fault of theirs.
+    assert len(world.suspects.routes) < len(off)
+
+
+@pytest.mark.spec('DL-57')
+def test_failed_copies_are_told_in_one_line(clock, caplog):
+    world = fakes.World(clock, max_size=256)
+    for peer in many(world, 100):
+        peer.answer = fakes.silence
+    for _ in range(3):
+        fanout(world, timeout=1.0)
+    lines = [r for r in caplog.records if 'not delivered' in r.getMessage()]
+    assert len(lines) == 1
+    assert 'and 95 more' in lines[0].getMessage()
+
+
+@pytest.mark.spec('DL-58')
+def test_only_who_may_have_a_copy_is_sent_it_as_resent(world):
+    lost, busy = world.add('lost'), world.add('busy')
+    lose(lost, fakes.ack)
+    busy.answer = fakes.nack(envelope.NackReason.BUSY)
+    world.after(0.5, lambda: setattr(busy, 'answer', fakes.ack))
+    fanout(world)
+    assert not any(h.flags & envelope.RESENT for _, h in busy.got)
+    assert world.count('fanout_copies_failed') == 0

@@ -207,6 +207,53 @@ def test_refusal_that_leaves_none(world, peer, reason):
 
 
 @pytest.mark.spec('DL-58')
+def test_another_listener_gets_it_as_new(world, peer):
+    script(peer, cut(peer), fakes.nack(REASONS.BUSY))
+    others = []
+
+    def come(header):
+        others.append(world.add('b', fakes.reply(b'1')))
+        return fakes.nack(REASONS.BUSY)(header)
+
+    script(peer, cut(peer), come)
+    reply = world.delivery.deliver(request(), None, world.deadline())
+    assert reply.body == b'1'
+    assert flags_of(others[0]) == [envelope.WANT_REPLY]
+
+
+@pytest.mark.spec('DL-58')
+@pytest.mark.spec('DL-33')
+def test_notification_stays_resent_for_who_refused_it(world, peer):
+    peer.route = peer.route._replace(server='pool')
+    world.registered[0] = peer.route
+    other = world.add('b')
+    other.route = other.route._replace(server='pool')
+    world.registered[1] = other.route
+    other.answer = lambda header: other.die() or []
+    busy = fakes.nack(REASONS.BUSY)
+
+    def refuse_plain(header):
+        if header.flags & envelope.RESENT:
+            return fakes.ack(header)
+        return fakes.nack(REASONS.EXPIRED)(header)
+
+    def first(header):
+        peer.answer = second
+        return cut(peer)(header)
+
+    def second(header):
+        peer.answer = refuse_plain
+        return busy(header)
+
+    peer.answer = first
+    while not peer.got or not other.got:
+        world.notifier.notify(
+            fakes.WHERE, fakes.BODY, deadline=world.deadline(), retry=None
+        )
+    assert peer.got[-1][1].flags & envelope.RESENT
+
+
+@pytest.mark.spec('DL-58')
 def test_what_was_refused_is_resent_from_then_on(world, peer):
     busy = fakes.nack(REASONS.BUSY)
     script(peer, cut(peer), busy, busy, fakes.reply(b'1'))
@@ -242,6 +289,48 @@ def test_cleanup_while_asking_leaves_the_doubt(
     script(peer, die)
     with pytest.raises(errors.PeerLost):
         send(world, peer)
+
+
+@pytest.mark.spec('DL-57')
+def test_doubtful_answer_is_told_as_a_loss(world, peer, caplog):
+    caplog.set_level('INFO')
+    script(peer, cut(peer), fakes.nack(REASONS.FORGOTTEN))
+    with pytest.raises(errors.PeerLost):
+        send(world, peer)
+    assert 'went away' in caplog.text
+    assert 'made again' not in caplog.text
+
+
+@pytest.mark.spec('DL-73')
+def test_busy_after_a_loss_leaves_the_route_known(world, peer):
+    script(peer, cut(peer), fakes.nack(REASONS.BUSY), fakes.reply(b'1'))
+    world.delivery.deliver(request(), None, world.deadline())
+    # Only the lost connection was a reason to ask.
+    assert len(world.invalidated) == 1
+
+
+@pytest.mark.spec('DL-73')
+def test_who_was_not_tried_comes_first(world, peer):
+    script(peer, fakes.nack(REASONS.BUSY))
+    other = world.add('b', fakes.reply(b'1'))
+    for _ in range(20):
+        before = len(peer.got)
+        # Another thread takes a turn after the first attempt.
+        world.routing._next_turn(fakes.WHERE, None)
+        reply = world.delivery.deliver(request(), 1, world.deadline())
+        assert reply.body == b'1'
+        assert len(peer.got) - before <= 1
+    assert len(other.got) == 20
+
+
+def test_no_time_left_costs_no_connection(world, peer):
+    first = world.pool.checkout(peer.route.endpoint, world.deadline())
+    world.pool.checkout(peer.route.endpoint, world.deadline()).release()
+    first.release()
+    with pytest.raises(requests.Undelivered):
+        world.delivery.deliver(request(), None, world.deadline(0.0))
+    assert not world.invalidated
+    assert not any(socket.closed for socket in world.sockets)
 
 
 @pytest.mark.spec('DL-54')

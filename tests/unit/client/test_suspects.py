@@ -309,10 +309,18 @@ def test_listener_that_stopped_is_asked_once(world, reason):
     well = world.add('b')
     for _ in range(10):
         deliver(world)
-        world.tick(60.0)
+        world.tick(5.0)
     assert len(stopped.got) == 1
     assert len(well.got) == 10
     assert world.suspects.has_stopped(stopped.route)
+    # It may have been wrong about itself.
+    world.tick(suspects.STOPPED_PAUSE)
+    stopped.answer = fakes.ack
+    for _ in range(4):
+        deliver(world)
+    assert len(stopped.got) > 2
+    assert not world.suspects.routes
+    world.suspects.gone(stopped.route)
     world.suspects.forget(stopped.route)
     assert not world.suspects.routes
 
@@ -359,3 +367,29 @@ def test_fanout_leaves_out_who_stopped(world):
     assert world.clock() - start < 1.0
     assert len(well.got) == 2
     assert world.count('fanout_copies_failed') == 0
+
+
+@pytest.mark.spec('DL-59')
+def test_stopped_listener_comes_after_one_that_is_only_avoided(world):
+    stopped, paused = world.add('a'), world.add('b')
+    for _ in range(6):
+        world.suspects.gone(stopped.route)
+        world.suspects.failed(paused.route)
+        deliver(world)
+        routes = [stopped.route, paused.route]
+        world.suspects.failed(paused.route)
+        assert list(world.routing.in_turn(fakes.WHERE, None, routes)) == [
+            paused.route,
+            stopped.route,
+        ]
+    assert len(paused.got) == 6
+    assert not stopped.got
+
+
+@pytest.mark.spec('DL-46')
+def test_suspects_that_left_unseen_are_not_kept(one, clock):
+    one.gone(route(1))
+    one.failed(route(2))
+    clock.tick(2 * suspects.STOPPED_PAUSE + 1.0)
+    one.failed(route(3))
+    assert set(one.routes) == {route(3)}
