@@ -157,6 +157,8 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
         self._router = router
         self._backlog = backlog
         self._max_size = max_size
+        self._failed_log = counters_.LimitedLog(LOG, logging.WARNING)
+        self._withdrawn = False
         self._pid = os.getpid()
 
     def start(self, on_incoming_callback: Callable[[list[Any]], Any]) -> None:
@@ -167,6 +169,7 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
         :raises errors.ListenFailure: nobody can find us
         """
         super().start(on_incoming_callback)
+        self._withdrawn = False
         self._subscription.open(self, clock.Deadline(STOP_TIMEOUT))
 
     def stop(self) -> None:
@@ -176,6 +179,7 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
 
     def withdraw(self, deadline: clock.Deadline) -> None:
         """Stop, because the driver ends before the server was stopped."""
+        self._withdrawn = True
         self._subscription.close(self, deadline)
         super().stop()
 
@@ -203,10 +207,17 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
         try:
             callback([message])
         except RuntimeError as error:
-            # The server's executor is shut down: nothing ran.
+            # The executor is shut down, or has no thread: nothing ran.
             leave()
-            LOG.debug('a stopped server refused a message: %s', error)
-            return envelope.NackReason.STOPPED
+            if self._withdrawn:
+                return envelope.NackReason.STOPPED
+            # Clients would avoid a listener for ever that says STOPPED.
+            self._failed_log(
+                "The server's executor did not take a message, which was "
+                'refused: %s',
+                error,
+            )
+            return envelope.NackReason.FAILED
         except BaseException:
             leave()
             raise

@@ -285,14 +285,42 @@ def test_backlog_is_what_was_not_replied_to(rpc):
 
 @pytest.mark.spec('DL-01')
 @pytest.mark.spec('DL-41')
-def test_executor_that_is_shut_down_refuses(rpc):
+@pytest.mark.spec('DL-75')
+def test_executor_that_is_shut_down_refuses(rpc, registry, caplog):
     def refuse(incoming):
         raise RuntimeError('cannot schedule new futures after shutdown')
+
+    outcomes = []
+    one = rpc(backlog=1)
+    one.start(refuse)
+    # The server is stopped, and the router has not heard of it yet.
+    withdraw = registry.unregister
+
+    def unregister(*args):
+        outcomes.extend(one.deliver(fakes.delivery()) for _ in range(3))
+        withdraw(*args)
+
+    registry.unregister = unregister
+    one.stop()
+    assert outcomes == [STOPPED] * 3
+    assert not caplog.records
+
+
+@pytest.mark.spec('DL-41')
+@pytest.mark.spec('DL-75')
+def test_executor_without_a_thread_is_no_stopped_listener(rpc, caplog):
+    def refuse(incoming):
+        raise RuntimeError("can't start new thread")
 
     one = rpc(backlog=1)
     one.start(refuse)
     for _ in range(3):
-        assert one.deliver(fakes.delivery()) is STOPPED
+        outcome = one.deliver(fakes.delivery())
+        assert outcome is envelope.NackReason.FAILED
+    [line] = caplog.records
+    assert line.levelname == 'WARNING'
+    assert "can't start new thread" in line.getMessage()
+    assert line.exc_info is None
 
 
 @pytest.mark.spec('DL-41')
