@@ -121,9 +121,12 @@ class Reception:
             listeners = list(self._listeners)
         for index, listener in enumerate(listeners):
             # One that is held up leaves the others their share.
-            listener.withdraw(
-                deadline.within(deadline.left() / (len(listeners) - index))
-            )
+            share = deadline.left() / (len(listeners) - index)
+            try:
+                listener.withdraw(deadline.within(share))
+            except Exception:
+                # The others are to leave all the same.
+                LOG.exception('a listener could not be withdrawn')
 
     def pass_on(self, deadline: clock.Deadline) -> None:
         """Give to others what came back from endpoints after the end."""
@@ -139,7 +142,7 @@ class Reception:
         """
         router = self.router
         ended = router is None or router.stop(
-            deadline, all_answered=not self.unfinished.count
+            deadline, lambda: not self.unfinished.count
         )
         if not ended and router is not None:
             LOG.warning(

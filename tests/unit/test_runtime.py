@@ -202,13 +202,34 @@ def test_router_that_does_not_end_is_named(make, caplog, monkeypatch):
     one.listen(WHERE, 'one')
     stop = one.reception.router.stop
 
-    def slow(deadline, all_answered):
+    def slow(deadline, all_done):
         stop(clock.Deadline(5))
         return False
 
     monkeypatch.setattr(one.reception.router, 'stop', slow)
     one.close(clock.Deadline(5))
     assert 'did not end in time' in caplog.text
+
+
+@pytest.mark.spec('LC-13')
+def test_listener_that_cannot_leave_does_not_keep_the_others(
+    make, caplog, monkeypatch
+):
+    one = make()
+    listeners = [one.listen(WHERE, str(n)) for n in range(3)]
+    for listener in listeners:
+        listener.start(lambda incoming: None)
+    calls = []
+
+    def fail(*args):
+        calls.append(args)
+        raise KeyError('what nobody expects')
+
+    monkeypatch.setattr(one.matchmaker, 'unregister', fail)
+    one.leave(clock.Deadline(5))
+    assert len(calls) == 3
+    assert not one.reception.router._sinks
+    assert caplog.text.count('could not be withdrawn') == 3
 
 
 @pytest.mark.spec('DL-35')

@@ -114,11 +114,13 @@ class Subscription:
         """Be found no more, then receive no more; idempotent."""
         with self._lock:
             was_open, self._open = self._open, False
-        if was_open:
-            self._withdraw(deadline.within(deadline.left() / 2))
-        # Also when somebody else is closing: the callback must not be
-        # running any more when this returns.
-        self._router.detach(sink, deadline)
+        try:
+            if was_open:
+                self._withdraw(deadline.within(deadline.left() / 2))
+        finally:
+            # Also when somebody else is closing: the callback must not be
+            # running any more when this returns.
+            self._router.detach(sink, deadline)
 
     def _withdraw(self, deadline: clock.Deadline) -> None:
         for registration in self._registrations:

@@ -114,7 +114,7 @@ class Router:
         self._passing: list[threading.Event] = []
         self._channel: channel_.Channel | None = None
         self._farewell = farewell.Farewell()
-        self._all_answered = False
+        self._all_done: Callable[[], bool] | None = None
         self._stop_requested = threading.Event()
         self._bound = threading.Event()
         self._bind_error: Exception | None = None
@@ -142,9 +142,9 @@ class Router:
 
         :raises errors.DriverClosed: the router has been asked to end
         """
-        if self._stop_requested.is_set():
-            raise errors.DriverClosed('the transport was cleaned up')
         with self._lock:
+            if self._stop_requested.is_set():
+                raise errors.DriverClosed('the transport was cleaned up')
             self._sinks = {**self._sinks, sink.incarnation: sink}
 
     def detach(self, sink: Sink, deadline: clock.Deadline) -> None:
@@ -204,15 +204,18 @@ class Router:
         return os.getpid() != self._pid
 
     def stop(
-        self, deadline: clock.Deadline, all_answered: bool = False
+        self,
+        deadline: clock.Deadline,
+        all_done: Callable[[], bool] | None = None,
     ) -> bool:
         """Send what is queued, close the socket and end the thread.
 
-        :param all_answered: no request that a listener took still waits for
-            its reply: so what is on its way to us has not run
+        :param all_done: asked when nothing is taken any more: tells whether
+            all that listeners took is dealt with, so that what is on its way
+            to us has not run; None: that is not known
         :returns: whether the thread ended before the deadline
         """
-        self._all_answered = all_answered
+        self._all_done = all_done
         self._stop_requested.set()
         channel = self._channel
         if channel is not None:
@@ -237,14 +240,26 @@ class Router:
             self._bound.set()
             self._loop(channel)
         finally:
+            self._end(channel)
+
+    def _end(self, channel: channel_.Channel) -> None:
+        """Take nothing more, take leave, and close the socket."""
+        with self._lock:
+            # From here on nobody is attached.
+            self._stop_requested.set()
+            self._sinks = {}
+        try:
             leaving.refuse_rest(channel, self._receive)
-            if self._all_answered:
+            if self._all_done is not None and self._all_done():
                 for frames in self._farewell.messages():
                     channel.send(frames)
+        finally:
             with self._lock:
                 self._channel = None
-            channel.close()
-            self._pass()
+            try:
+                channel.close()
+            finally:
+                self._pass()
 
     def _open(self) -> channel_.Channel:
         socket = sockets.RouterSocket(

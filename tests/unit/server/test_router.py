@@ -204,14 +204,61 @@ def test_body_that_does_not_parse(router, client):
 
 
 @pytest.mark.spec('DL-70')
-@pytest.mark.parametrize('all_answered', [True, False])
-def test_router_that_ends_takes_leave(router, client, all_answered):
+@pytest.mark.parametrize('all_done', [True, False])
+def test_router_that_ends_takes_leave(router, client, all_done):
     router.attach(Sink())
     assert ask(client).kind is envelope.Kind.ACK
-    assert router.stop(clocks.Deadline(30), all_answered)
-    if all_answered:
+    assert router.stop(clocks.Deadline(30), lambda: all_done)
+    if all_done:
         assert farewell.is_one(answer(client))
     assert not client.poll(0)
+
+
+@pytest.mark.spec('DL-70')
+def test_router_that_ends_hands_over_nothing_more(router, client, monkeypatch):
+    sink = Sink()
+    router.attach(sink)
+    assert ask(client).kind is envelope.Kind.ACK
+    refuse_rest = routers.leaving.refuse_rest
+    found = []
+
+    def refuse(channel, receive):
+        # A listener that is started late, and one that was not stopped.
+        with pytest.raises(errors.DriverClosed):
+            router.attach(Sink(2))
+        for target in (sink.incarnation, envelope.ANY_INCARNATION):
+            send(client, incarnation=target)
+        refuse_rest(channel, receive)
+        found.append(len(sink.got))
+
+    monkeypatch.setattr(routers.leaving, 'refuse_rest', refuse)
+    monkeypatch.setattr(routers.leaving, 'GRACE', 0.5)
+    # It is asked as late as that.
+    assert router.stop(clocks.Deadline(30), lambda: found == [1])
+    for _ in range(2):
+        assert answer(client).reason == envelope.NackReason.UNKNOWN_TARGET
+    assert farewell.is_one(answer(client))
+
+
+@pytest.mark.spec('LC-05')
+@pytest.mark.spec('TO-04')
+def test_trouble_at_the_end_leaves_no_socket_and_nobody_waiting(
+    context, counts, monkeypatch, caplog
+):
+    router = routers.Router('unit', context, ENDPOINT, OPTIONS, counts)
+    router.start(clocks.Deadline(30))
+    passed = threading.Event()
+
+    def fail(*args):
+        router._passing.append(passed)
+        raise MemoryError
+
+    monkeypatch.setattr(routers.leaving, 'refuse_rest', fail)
+    closed = router._channel._socket
+    assert router.stop(clocks.Deadline(30))
+    assert passed.is_set()
+    assert closed._socket.closed
+    assert 'unexpected error' in caplog.text
 
 
 @pytest.mark.spec('TO-07')
@@ -483,7 +530,7 @@ def test_farewell_to_who_has_not_said_anything(context, counts):
     client.set(zmq.PROBE_ROUTER, 1)
     client.connect(ENDPOINT)
     try:
-        assert router.stop(clocks.Deadline(30), all_answered=True)
+        assert router.stop(clocks.Deadline(30), lambda: True)
         assert farewell.is_one(answer(client))
     finally:
         client.close(0)
