@@ -18,6 +18,7 @@ looks whether it can be read, and wakes the router thread if so.
 
 import collections
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 import contextlib
 import logging
@@ -117,6 +118,17 @@ class Channel:
             if not self._socket.readable():
                 return None
             return self._socket.receive()
+
+    def take_leave(self, messages: Iterable[Sequence[bytes]]) -> None:
+        """Send what waits, and last messages that need no reader (router).
+
+        A peer that has gone misses nothing, so it is not counted.
+        """
+        with self._lock:
+            self._socket.hand_over(threading.current_thread())
+            self._flush_locked()
+            for frames in messages:
+                self._socket.send(frames)
 
     def close(self) -> None:
         """Send what waits and close the socket (router)."""

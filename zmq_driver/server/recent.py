@@ -136,19 +136,21 @@ class Recent:
             record = self._records[key] = Record(key, routing_id, resent)
             return record
 
-    def refuse(self, record: Record) -> None:
+    def refuse(self, record: Record) -> bytes:
         """Take note that a request is not taken: nothing ran.
 
         It is forgotten, unless an earlier copy may still come.
+
+        :returns: the connection to say so to
         """
         with self._lock:
-            if record.finished_at is not None:
-                return
-            if record.resent:
-                record.refused = True
-                self._finish_locked(record)
-            else:
-                del self._records[record.key]
+            if record.finished_at is None:
+                if record.resent:
+                    record.refused = True
+                    self._finish_locked(record)
+                else:
+                    del self._records[record.key]
+            return record.routing_id
 
     def finish(self, record: Record, answer: Answer | None = None) -> bytes:
         """Keep what became of a request; repeats are answered with it.

@@ -189,7 +189,10 @@ class Router:
 
     def expire(self, record: recent_.Record, message_id: bytes) -> None:
         """Refuse a call that waited too long to be started."""
+        if self._is_forked():
+            return
         self._counters.add('messages_expired')
+        self._counters.add('messages_refused')
         self._expired_log(
             'A call was not started: it had waited in the executor for longer '
             'than its caller waits. The methods take too long, or '
@@ -197,7 +200,8 @@ class Router:
             'smaller rpc_zmq_topic_backlog sends callers elsewhere sooner.'
         )
         expired = envelope.encode_nack(message_id, envelope.NackReason.EXPIRED)
-        self.reply(record, expired, b'')
+        # Nothing ran, so it may come again: that is no answer to keep.
+        self.send(self._recent.refuse(record), expired)
 
     def _is_forked(self) -> bool:
         """Return whether a method forked: all this is the parent's."""
@@ -251,8 +255,7 @@ class Router:
         try:
             leaving.refuse_rest(channel, self._receive)
             if self._all_done is not None and self._all_done():
-                for frames in self._farewell.messages():
-                    channel.send(frames)
+                channel.take_leave(self._farewell.messages())
         finally:
             with self._lock:
                 self._channel = None
@@ -322,6 +325,7 @@ class Router:
         except envelope.UnsupportedVersion as error:
             self._undecodable(error)
             if error.kind == envelope.Kind.REQUEST:
+                self._counters.add('messages_refused')
                 nack = envelope.encode_nack(
                     error.message_id, envelope.NackReason.UNSUPPORTED_VERSION
                 )

@@ -324,21 +324,29 @@ def test_child_of_a_method_does_not_touch_the_memory(
 
 @pytest.mark.spec('DL-50')
 @pytest.mark.spec('DL-55')
-def test_expired_call_is_refused_once_more(
-    connect, send, handle, router, counts, caplog
+@pytest.mark.parametrize('overtaken', [False, True])
+def test_expired_call_may_come_again(
+    connect, send, handle, sink, counts, caplog, overtaken
 ):
     old, new = connect(), connect()
     send(old, ttl=0.001)
     call = handle()
+    if overtaken:
+        # The connection was lost meanwhile.
+        send(new, RESENT | envelope.WANT_ACK)
+        answer(new, ACK)
     waiting.until(lambda: call.acknowledge() or call._expired, 'expiry')
     call.reply(failure=(None, None, None))
-    for client, flags in ((old, None), (new, RESENT)):
-        if flags is not None:
-            send(client, flags)
-        reason = answer(client, NACK).header.reason
-        assert reason == envelope.NackReason.EXPIRED
+    told = new if overtaken else old
+    reason = answer(told, NACK).header.reason
+    assert reason == envelope.NackReason.EXPIRED
     assert counts.snapshot()['messages_expired'] == 1
+    assert counts.snapshot()['messages_refused'] == 1
     assert 'A call was not started' in caplog.text
+    send(new, RESENT)
+    handle(1).reply('ran')
+    assert answer(new, REPLY).body == b'"ran"'
+    assert len(sink.got) == 2
 
 
 @pytest.mark.spec('DL-58')

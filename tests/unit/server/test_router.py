@@ -313,6 +313,7 @@ def test_request_of_another_version_is_answered(router, client, counts):
     client.send_multipart([bytes(header)])
     found = answer(client)
     assert found.reason == envelope.NackReason.UNSUPPORTED_VERSION
+    assert counts.snapshot()['messages_refused'] == 1
     assert counts.snapshot()['messages_undecodable'] == 1
 
 
@@ -519,6 +520,16 @@ def test_nothing_is_attached_to_an_ended_router(context, counts):
     assert router.stop(clocks.Deadline(30))
     with pytest.raises(errors.DriverClosed):
         router.attach(Sink())
+
+
+@pytest.mark.spec('DL-70')
+def test_farewell_to_who_has_gone_is_not_counted(context, counts):
+    router = routers.Router('unit', context, ENDPOINT, OPTIONS, counts)
+    router.start(clocks.Deadline(30))
+    for n in range(10):
+        router._farewell.heard(bytes([n]))
+    assert router.stop(clocks.Deadline(30), lambda: True)
+    assert counts.snapshot()['replies_unroutable'] == 0
 
 
 @pytest.mark.spec('DL-70')
