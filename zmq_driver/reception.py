@@ -106,6 +106,7 @@ class Reception:
             listener_.Subscription(
                 router, self._matchmaker, addresses, listener_pool
             ),
+            router,
             self._new_backlog(),
             self._counters,
             self._forward_one,

@@ -4,6 +4,7 @@
 from collections.abc import Iterable
 from collections.abc import Sequence
 import functools
+import gc
 import logging
 import os
 import threading
@@ -184,6 +185,9 @@ class Runtime:
 
     def finish(self, deadline: clock.Deadline) -> bool:
         """Wait for what was accepted; return whether all of it was done."""
+        if self.reception.unfinished.count:
+            # Some may have been dropped, in a cycle with their traceback.
+            gc.collect()
         return self.reception.unfinished.wait(deadline)
 
     def end_reception(self, deadline: clock.Deadline) -> None:

@@ -2,6 +2,7 @@
 """What a driver has in one process, without another one."""
 
 import errno
+import gc
 import logging
 import pathlib
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 from tests.fixtures import ports
 from tests.fixtures import waiting
+from tests.unit.server import fakes
 from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver import envelope
@@ -230,6 +232,23 @@ def test_listener_that_cannot_leave_does_not_keep_the_others(
     assert len(calls) == 3
     assert not one.reception.router._sinks
     assert caplog.text.count('could not be withdrawn') == 3
+
+
+@pytest.mark.spec('DL-76')
+def test_exit_does_not_wait_for_what_was_dropped(make):
+    one = make()
+    listener = one.listen_for_notifications([EVENTS], 'pool')
+    assert listener.deliver(fakes.delivery()) is None
+    [message] = listener.poll(30)
+    # As an executor leaves it: its future has the error, and that the future.
+    message.cycle = message
+    gc.disable()
+    try:
+        del message
+        assert one.reception.unfinished.count == 1
+        assert one.finish(clock.Deadline(30))
+    finally:
+        gc.enable()
 
 
 @pytest.mark.spec('DL-35')

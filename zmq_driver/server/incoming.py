@@ -2,6 +2,7 @@
 """Incoming messages, as oslo.messaging's servers handle them."""
 
 from collections.abc import Callable
+import functools
 import json
 import logging
 import sys
@@ -13,6 +14,7 @@ from zmq_driver import _oslo
 from zmq_driver import body
 from zmq_driver import clock as clock_
 from zmq_driver import envelope
+from zmq_driver.server import recent
 from zmq_driver.server import router as router_
 
 LOG = logging.getLogger(__name__)
@@ -61,6 +63,28 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
         self._expires_at = _expires_at(header, clock)
         self._expired = False
         self._finished: Callable[[], None] | None = finished
+
+    def __del__(self) -> None:
+        """Answer a call whose method ended by what nobody catches."""
+        # This may run on any thread, also while it holds a lock.
+        finished = getattr(self, '_finished', None)
+        if finished is not None:
+            self._router.abandoned.add(
+                functools.partial(
+                    _give_up,
+                    self._router,
+                    self._record,
+                    self._message_id if self._wants_reply else None,
+                    self._max_size,
+                    finished,
+                )
+            )
+
+    def refuse(self) -> None:
+        """Be done with a message that the server did not take."""
+        finished, self._finished = self._finished, None
+        if finished is not None:
+            finished()
 
     def acknowledge(self) -> None:
         """Keep a call from being started for a caller that gave up.
@@ -124,6 +148,29 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
             envelope.encode_reply(self._message_id, failure is not None),
             content,
         )
+
+
+def _give_up(
+    router: router_.Router,
+    record: recent.Record,
+    message_id: bytes | None,
+    max_size: int,
+    finished: Callable[[], None],
+) -> None:
+    """Deal with a message that was dropped; None: no answer is wanted."""
+    try:
+        if message_id is not None:
+            error = RuntimeError(
+                'the server dropped the call without a reply: its method '
+                'ended by SystemExit, for example'
+            )
+            router.reply(
+                record,
+                envelope.encode_reply(message_id, failure=True),
+                _encode_failure((type(error), error, None), max_size),
+            )
+    finally:
+        finished()
 
 
 class _Expired(dict[str, Any]):
@@ -199,6 +246,7 @@ class NotificationIncoming(_oslo.IncomingMessage):  # type: ignore[misc]
 
     def __init__(
         self,
+        router: router_.Router,
         delivery: router_.Delivery,
         finished: Callable[[], None],
         requeue: Callable[['NotificationIncoming'], None],
@@ -210,15 +258,24 @@ class NotificationIncoming(_oslo.IncomingMessage):  # type: ignore[misc]
         """
         super().__init__(delivery.ctxt, delivery.message)
         self.msg_id = delivery.header.message_id.hex()
+        self._router = router
         self.delivery = delivery
         #: How often the listener asked to see it again.
         self.requeued = 0
-        self._finished = finished
+        self._finished: Callable[[], None] | None = finished
         self._requeue = requeue
+
+    def __del__(self) -> None:
+        """Free the place of one whose endpoint was ended from outside."""
+        finished = getattr(self, '_finished', None)
+        if finished is not None:
+            self._router.abandoned.add(finished)
 
     def acknowledge(self) -> None:
         """Be done with the notification."""
-        self._finished()
+        finished, self._finished = self._finished, None
+        if finished is not None:
+            finished()
 
     def requeue(self) -> None:
         """Let the listener see the notification again, a little later."""

@@ -210,7 +210,7 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
             callback([message])
         except RuntimeError as error:
             # The executor is shut down, or has no thread: nothing ran.
-            leave()
+            message.refuse()
             if self._withdrawn:
                 return envelope.NackReason.STOPPED
             # Clients would avoid a listener for ever that says STOPPED.
@@ -221,7 +221,7 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
             )
             return envelope.NackReason.FAILED
         except BaseException:
-            leave()
+            message.refuse()
             raise
         return None
 
@@ -235,6 +235,7 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
     def __init__(
         self,
         subscription: Subscription,
+        router: router_.Router,
         backlog: backlog_.Backlog,
         counters: counters_.Counters,
         forward: Callable[[router_.Delivery], None],
@@ -249,6 +250,7 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         super().__init__()
         self.incarnation = subscription.incarnation
         self._subscription = subscription
+        self._router = router
         self._backlog = backlog
         self._counters = counters
         self._forward = forward
@@ -347,7 +349,9 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
             if leave is None:
                 return envelope.NackReason.BUSY
             self._ready.append(
-                incoming.NotificationIncoming(delivery, leave, self._requeue)
+                incoming.NotificationIncoming(
+                    self._router, delivery, leave, self._requeue
+                )
             )
             self._changed.notify()
         return None

@@ -10,9 +10,6 @@ from collections.abc import Sequence
 import logging
 import os
 import threading
-from typing import Any
-from typing import NamedTuple
-from typing import Protocol
 
 import zmq
 
@@ -26,10 +23,12 @@ from zmq_driver import farewell
 from zmq_driver import inherited
 from zmq_driver import sockets
 from zmq_driver import threads
+from zmq_driver.server import abandoned
 from zmq_driver.server import admission
 from zmq_driver.server import channel as channel_
 from zmq_driver.server import leaving
 from zmq_driver.server import recent as recent_
+from zmq_driver.server import sink as sink_
 from zmq_driver.server import stall
 
 LOG = logging.getLogger(__name__)
@@ -39,33 +38,8 @@ _NEW_CONNECTION = [b'']
 #: Seconds of rest after an error that nobody expected.
 ERROR_PAUSE = 0.1
 
-
-class Delivery(NamedTuple):
-    """One request as it came in."""
-
-    #: Where the reply goes, and what keeps it from running twice.
-    record: recent_.Record
-    header: envelope.Header
-    #: The request body as it was on the wire.
-    body: bytes
-    ctxt: dict[str, Any]
-    message: dict[str, Any]
-
-
-class Sink(Protocol):
-    """What the router delivers to.
-
-    Thread: router.
-    """
-
-    #: The 16 bytes that senders name the listener by.
-    incarnation: bytes
-
-    def serves(self, header: envelope.Header) -> bool:
-        """Return whether *header* is addressed to this listener."""
-
-    def deliver(self, delivery: Delivery) -> envelope.NackReason | None:
-        """Take a request, or say why not; does not wait."""
+Delivery = sink_.Delivery
+Sink = sink_.Sink
 
 
 class Router:
@@ -103,6 +77,8 @@ class Router:
         self._counters = counters
         self._recent = recent or recent_.Recent()
         self._expired_log = counters_.LimitedLog(LOG, logging.WARNING)
+        #: What the router thread does for messages that were dropped.
+        self.abandoned = abandoned.Abandoned()
         self._stall = stall.Stall(counters)
         self._admission = admission.Admission(
             self._recent, self._stall, counters, self._deliver, self.send
@@ -254,6 +230,7 @@ class Router:
             self._sinks = {}
         try:
             leaving.refuse_rest(channel, self._receive)
+            self.abandoned.settle()
             if self._all_done is not None and self._all_done():
                 channel.take_leave(self._farewell.messages())
         finally:
@@ -300,6 +277,7 @@ class Router:
                 self._stop_requested.wait(ERROR_PAUSE)
 
     def _look(self, channel: channel_.Channel) -> list[bytes] | None:
+        self.abandoned.settle()
         frames = channel.receive()
         self._stall.look(frames is not None)
         return frames

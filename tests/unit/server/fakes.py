@@ -9,6 +9,7 @@ import threading
 from zmq_driver import address
 from zmq_driver import envelope
 from zmq_driver.matchmaker import base
+from zmq_driver.server import abandoned
 from zmq_driver.server import recent
 from zmq_driver.server import router
 
@@ -53,6 +54,7 @@ class Router:
     def __init__(self):
         self.sent = []
         self.story = []
+        self.abandoned = abandoned.Abandoned()
         self.detach_left = None
 
     def send(self, routing_id, header, body=b''):

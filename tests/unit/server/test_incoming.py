@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages in the hands of oslo.messaging's servers."""
 
+import asyncio
+import contextlib
+import gc
 import json
 import logging
 import sys
@@ -199,16 +202,30 @@ def test_router_that_fails_does_not_reach_the_worker(
     assert 'cannot reply' in caplog.text
 
 
-@pytest.fixture
-def serve():
+class Counting:
+    """An endpoint that counts."""
+
+    def __init__(self):
+        self.runs = 0
+
+    def method(self, ctxt, **kwargs):
+        self.runs += 1
+        return 'ran'
+
+
+class Ending:
+    """An endpoint that ends its thread."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def method(self, ctxt, **kwargs):
+        raise self._error
+
+
+@contextlib.contextmanager
+def serving(endpoint):
     """Give oslo.messaging's own handling of a message."""
-    runs = []
-
-    class Endpoint:
-        def method(self, ctxt, **kwargs):
-            runs.append(kwargs)
-            return 'ran'
-
     conf = cfg.ConfigOpts()
     fixture = conffixture.ConfFixture(conf)
     fixture.setUp()
@@ -216,17 +233,27 @@ def serve():
     server = oslo_messaging.get_rpc_server(
         oslo_messaging.get_rpc_transport(conf, 'fake:///'),
         oslo_messaging.Target(topic='topic', server='server'),
-        [Endpoint()],
+        [endpoint],
         executor='threading',
         access_policy=oslo_messaging.DefaultRPCAccessPolicy,
     )
+    try:
+        yield lambda message: server._process_incoming([message])
+    finally:
+        fixture.cleanUp()
 
-    def handle(message):
-        server._process_incoming([message])
-        return len(runs)
 
-    yield handle
-    fixture.cleanUp()
+@pytest.fixture
+def serve():
+    """Give what handles a message, and tells how many ran."""
+    endpoint = Counting()
+    with serving(endpoint) as handle:
+
+        def run(message):
+            handle(message)
+            return endpoint.runs
+
+        yield run
 
 
 METHOD = {'method': 'method', 'args': {}}
@@ -277,9 +304,10 @@ def test_what_has_no_limit_is_started_however_late(
     assert done == [True]
 
 
-def test_notification_is_acknowledged_or_requeued(done):
+def test_notification_is_acknowledged_or_requeued(router, done):
     back = []
     one = incoming.NotificationIncoming(
+        router,
         fakes.delivery(flags=envelope.NOTIFICATION),
         lambda: done.append(True),
         back.append,
@@ -289,3 +317,76 @@ def test_notification_is_acknowledged_or_requeued(done):
     assert (one.requeued, back, done) == (2, [one, one], [])
     one.acknowledge()
     assert done == [True]
+
+
+@pytest.mark.spec('DL-76')
+@pytest.mark.parametrize('error', [SystemExit, asyncio.CancelledError])
+def test_call_whose_method_ends_without_a_reply(router, done, error):
+    endpoint = Ending(error)
+    with serving(endpoint) as handle:
+        for flags in (envelope.WANT_REPLY, envelope.WANT_ACK):
+            one = incoming.RpcIncoming(
+                router,
+                fakes.delivery(message=METHOD, flags=flags),
+                LIMIT,
+                lambda: done.append(True),
+            )
+            with pytest.raises(error):
+                handle(one)
+            assert not done
+            del one
+            gc.collect()
+            # Nothing is done by the thread that collects it.
+            assert not done
+            router.abandoned.settle()
+            assert done.pop()
+    failure = failure_of(router)
+    assert failure['class'] == 'RuntimeError'
+    assert 'without a reply' in failure['message']
+
+
+@pytest.mark.spec('DL-76')
+def test_place_of_a_notification_that_was_dropped(router, done):
+    def make():
+        return incoming.NotificationIncoming(
+            router,
+            fakes.delivery(flags=envelope.NOTIFICATION),
+            lambda: done.append(True),
+            lambda message: None,
+        )
+
+    make()
+    gc.collect()
+    assert not done
+    router.abandoned.settle()
+    assert done == [True]
+    make().acknowledge()
+    gc.collect()
+    router.abandoned.settle()
+    assert done == [True, True]
+
+
+@pytest.mark.spec('DL-76')
+def test_dropped_message_that_makes_trouble(router, done, caplog):
+    def fail():
+        raise KeyError('what nobody expects')
+
+    router.abandoned.add(fail)
+    router.abandoned.add(lambda: done.append(True))
+    router.abandoned.settle()
+    assert done == [True]
+    assert 'not dealt with' in caplog.text
+
+
+@pytest.mark.spec('DL-76')
+def test_what_was_answered_or_refused_is_not_dropped(message, router, done):
+    message().reply(1)
+    message().refuse()
+    late = message()
+    late.reply(1)
+    late.refuse()
+    del late
+    gc.collect()
+    router.abandoned.settle()
+    assert done == [True] * 3
+    assert len(router.sent) == 2

@@ -104,6 +104,7 @@ def notes(router, registry, forwarded):
         )
         listener = listeners.NotificationListener(
             subscription,
+            router,
             new_backlog(backlog),
             counters.Counters(),
             forwarded.append,
@@ -493,6 +494,7 @@ def test_stop_ends_a_poll_of_another_thread(router, registry):
     )
     one = listeners.NotificationListener(
         subscription,
+        router,
         new_backlog(10),
         counters.Counters(),
         lambda delivery: None,
