@@ -21,6 +21,9 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds in which all listeners must be withdrawn; Redis may hang.
 LEAVE_TIMEOUT = 1.0
+#: Seconds that there are for the last steps, whatever took long before: to
+#: pass on notifications, and, besides ``linger``, to close the sockets.
+LAST_TIMEOUT = 1.0
 
 
 class Listening(Protocol):
@@ -33,6 +36,8 @@ class Listening(Protocol):
     pid: int
     #: Seconds for which accepted messages are waited for.
     cleanup_timeout: float
+    #: Seconds for which what was sent may wait for its reader.
+    linger: float
 
     def leave(self, deadline: clock.Deadline) -> None:
         """Be found by nobody any more, and receive nothing."""
@@ -41,7 +46,10 @@ class Listening(Protocol):
         """Wait for what was accepted; return whether all of it was done."""
 
     def end_reception(self, deadline: clock.Deadline) -> None:
-        """Send the answers that were made."""
+        """Begin to send the answers that were made, and to end."""
+
+    def await_end(self, deadline: clock.Deadline) -> None:
+        """Wait until that is done."""
 
 
 _lock = threading.Lock()
@@ -75,11 +83,17 @@ def _end_all() -> None:
         share = leave.left() / (len(here) - index)
         _try(one.leave, leave.within(share))
     # After all have left: what still runs may need the others to send.
-    finish = clock.Deadline(max((o.cleanup_timeout for o in here), default=0))
+    finish = [clock.Deadline(one.cleanup_timeout) for one in here]
+    for one, deadline in zip(here, finish, strict=True):
+        _try(one.finish, deadline)
+    for one, deadline in zip(here, finish, strict=True):
+        left = max(deadline.left(), LAST_TIMEOUT)
+        _try(one.end_reception, clock.Deadline(left))
+    # All of them linger at the same time.
+    linger = max((one.linger for one in here), default=0.0)
+    end = clock.Deadline(linger + LAST_TIMEOUT)
     for one in here:
-        _try(one.finish, finish)
-    for one in here:
-        _try(one.end_reception, finish)
+        _try(one.await_end, end)
 
 
 def _try(

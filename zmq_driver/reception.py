@@ -69,6 +69,7 @@ class Reception:
         self._forward = forward
         self._lock = threading.Lock()
         self._closed = False
+        self._stopping = False
         #: The router, once there was a listener.
         self.router: router_.Router | None = None
         # Weak, because those that were stopped are nobody's business here;
@@ -141,15 +142,27 @@ class Reception:
 
         :returns: whether it ended before the deadline
         """
+        self.begin_stop()
+        return self.await_end(deadline)
+
+    def begin_stop(self) -> None:
+        """Let the router send the answers that were made, and end."""
+        self._stopping = True
+        if self.router is not None:
+            self.router.begin_stop(lambda: not self.unfinished.count)
+
+    def await_end(self, deadline: clock.Deadline) -> bool:
+        """Wait for the end of the router, if it was told to end.
+
+        :returns: whether it ended before the deadline
+        """
         router = self.router
-        ended = router is None or router.stop(
-            deadline, lambda: not self.unfinished.count
+        if router is None or not self._stopping or router.join(deadline):
+            return True
+        LOG.warning(
+            'the router thread at %s did not end in time', router.endpoint
         )
-        if not ended and router is not None:
-            LOG.warning(
-                'the router thread at %s did not end in time', router.endpoint
-            )
-        return ended
+        return False
 
     def forget(self) -> None:
         """Let go of this in a forked child, without using a socket."""

@@ -74,6 +74,8 @@ class Runtime:
         self._settings = settings
         #: Seconds for which operations that still run are waited for.
         self.cleanup_timeout = settings.cleanup_timeout
+        #: Seconds for which what was sent may wait for its reader.
+        self.linger = settings.linger
         self._closing = threading.Event()
         self._directory = ipc.IpcDirectory(settings.rpc_zmq_ipc_dir)
         self._directory.prepare()
@@ -191,7 +193,7 @@ class Runtime:
         return self.reception.unfinished.wait(deadline)
 
     def end_reception(self, deadline: clock.Deadline) -> None:
-        """Send the answers that were made.
+        """Begin to send the answers that were made, and to end the router.
 
         Sending goes on to work, for those who send while they exit. If
         something is still being done, so does answering it.
@@ -205,7 +207,11 @@ class Runtime:
                 left,
             )
         else:
-            self.reception.stop(clock.Deadline(self._settings.linger + 1.0))
+            self.reception.begin_stop()
+
+    def await_end(self, deadline: clock.Deadline) -> None:
+        """Wait for the end of the router, if it ends."""
+        self.reception.await_end(deadline)
         self.reception.remove_endpoint()
 
     def forget(self) -> None:

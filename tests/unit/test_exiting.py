@@ -11,9 +11,10 @@ pytestmark = pytest.mark.spec('LC-13')
 
 
 class Listening:
-    cleanup_timeout = 3.0
+    linger = 5.0
 
-    def __init__(self, story, name, fails=()):
+    def __init__(self, story, name, fails=(), cleanup_timeout=3.0):
+        self.cleanup_timeout = cleanup_timeout
         self.pid = os.getpid()
         self.left = {}
         self._story = story
@@ -28,6 +29,9 @@ class Listening:
 
     def end_reception(self, deadline):
         self._step('end', deadline)
+
+    def await_end(self, deadline):
+        self._step('await', deadline)
 
     def _step(self, what, deadline):
         self._story.append((what, self._name))
@@ -46,8 +50,8 @@ def make(story):
     """Give a factory of what listens, forgotten after the test."""
     made = []
 
-    def make(name, fails=()):
-        made.append(Listening(story, name, fails))
+    def make(name, fails=(), **kwargs):
+        made.append(Listening(story, name, fails, **kwargs))
         exiting.end_well(made[-1])
         return made[-1]
 
@@ -63,17 +67,30 @@ def steps(story):
 def test_all_leave_before_any_of_them_ends(make, story):
     one, other = make('one'), make('other')
     exiting._end_all()
-    assert steps(story) == ['leave'] * 2 + ['finish'] * 2 + ['end'] * 2
+    names = ['leave', 'finish', 'end', 'await']
+    assert steps(story) == [name for name in names for _ in range(2)]
     assert max(one.left['leave'], other.left['leave']) <= 1.0
     assert one.left['leave'] + other.left['leave'] > 0.9
     assert one.left['finish'] <= 3.0
+    # They linger together.
+    assert one.left['await'] + other.left['await'] > 5.0 + 5.0
+    assert max(one.left['await'], other.left['await']) <= 5.0 + 1.0
+
+
+@pytest.mark.spec('LC-14')
+def test_each_has_its_own_time_and_a_moment_at_the_end(make):
+    one, other = make('one'), make('other', cleanup_timeout=0.0)
+    exiting._end_all()
+    assert one.left['finish'] > 2.0
+    assert other.left['finish'] == 0.0
+    assert 0.5 < other.left['end'] <= 1.0
 
 
 def test_trouble_of_one_is_none_of_the_others(make, story, caplog):
-    make('one', fails=('leave', 'finish', 'end'))
-    make('other', fails=('leave', 'finish', 'end'))
+    make('one', fails=('leave', 'finish', 'end', 'await'))
+    make('other', fails=('leave', 'finish', 'end', 'await'))
     exiting._end_all()
-    assert len(story) == 6
+    assert len(story) == 8
     assert 'the process exits' in caplog.text
 
 

@@ -202,13 +202,13 @@ def test_lease_that_does_not_come_back_is_named(make, caplog):
 def test_router_that_does_not_end_is_named(make, caplog, monkeypatch):
     one = make()
     one.listen(WHERE, 'one')
-    stop = one.reception.router.stop
+    join = one.reception.router.join
 
-    def slow(deadline, all_done):
-        stop(clock.Deadline(5))
+    def slow(deadline):
+        join(clock.Deadline(5))
         return False
 
-    monkeypatch.setattr(one.reception.router, 'stop', slow)
+    monkeypatch.setattr(one.reception.router, 'join', slow)
     one.close(clock.Deadline(5))
     assert 'did not end in time' in caplog.text
 

@@ -18,19 +18,26 @@ GRACE_PAUSE = 0.005
 
 
 def refuse_rest(
-    channel: channel_.Channel, receive: Callable[[Sequence[bytes]], None]
+    channel: channel_.Channel,
+    receive: Callable[[Sequence[bytes]], None],
+    alone: float = 0.0,
 ) -> None:
     """Answer what still comes in, so that its senders go elsewhere.
 
     A sender that looked us up before we left may send a little later.
 
     :param receive: takes the frames of a message, and refuses it
+    :param alone: seconds since the last listener left, and was found by
+        nobody any more
     """
     grace = clock.Deadline(GRACE)
+    late = clock.Deadline(max(GRACE - alone, 0.0))
     with contextlib.suppress(zmq.ContextTerminated):
         while not grace.passed():
             frames = channel.receive()
             if frames is not None:
                 receive(frames)
+            elif late.passed():
+                return
             else:
                 time.sleep(GRACE_PAUSE)

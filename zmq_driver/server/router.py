@@ -86,6 +86,8 @@ class Router:
         self._lock = threading.Lock()
         # Replaced as a whole under the lock, read without it.
         self._sinks: dict[bytes, Sink] = {}
+        # Monotonic seconds when the last one of them left; or the beginning.
+        self._detached_at = clock.monotonic()
         # Set by detach(), which waits until the router thread has passed.
         self._passing: list[threading.Event] = []
         self._channel: channel_.Channel | None = None
@@ -126,11 +128,14 @@ class Router:
     def detach(self, sink: Sink, deadline: clock.Deadline) -> None:
         """Deliver to *sink* no more, also not in this very moment."""
         with self._lock:
-            self._sinks = {
+            others = {
                 incarnation: other
                 for incarnation, other in self._sinks.items()
                 if other is not sink
             }
+            if len(others) < len(self._sinks):
+                self._detached_at = clock.monotonic()
+            self._sinks = others
             passed = threading.Event()
             self._passing.append(passed)
             channel = self._channel
@@ -195,11 +200,19 @@ class Router:
             to us has not run; None: that is not known
         :returns: whether the thread ended before the deadline
         """
+        self.begin_stop(all_done)
+        return self.join(deadline)
+
+    def begin_stop(self, all_done: Callable[[], bool] | None = None) -> None:
+        """Let the thread end, but do not wait for it; see :meth:`stop`."""
         self._all_done = all_done
         self._stop_requested.set()
         channel = self._channel
         if channel is not None:
             channel.wake()
+
+    def join(self, deadline: clock.Deadline) -> bool:
+        """Wait for the end of the thread; return whether it has ended."""
         return self._thread.join(deadline.left())
 
     def forget(self) -> None:
@@ -227,9 +240,12 @@ class Router:
         with self._lock:
             # From here on nobody is attached.
             self._stop_requested.set()
+            alone = 0.0
+            if not self._sinks:
+                alone = clock.monotonic() - self._detached_at
             self._sinks = {}
         try:
-            leaving.refuse_rest(channel, self._receive)
+            leaving.refuse_rest(channel, self._receive, alone)
             self.abandoned.settle()
             if self._all_done is not None and self._all_done():
                 channel.take_leave(self._farewell.messages())

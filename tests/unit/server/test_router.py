@@ -214,6 +214,39 @@ def test_router_that_ends_takes_leave(router, client, all_done):
     assert not client.poll(0)
 
 
+@pytest.mark.spec('LC-14')
+def test_router_that_was_left_long_ago_does_not_wait(
+    router, client, monkeypatch
+):
+    monkeypatch.setattr(routers.leaving, 'GRACE', 3600.0)
+    sink = Sink()
+    router.attach(sink)
+    assert ask(client).kind is envelope.Kind.ACK
+    detach(router, sink)
+    router._detached_at -= 3601.0
+    # As a listener is that is stopped again by the driver's cleanup.
+    detach(router, sink)
+    assert router.stop(clocks.Deadline(30))
+
+
+@pytest.mark.spec('LC-14')
+@pytest.mark.parametrize('left', [False, True])
+def test_router_that_was_left_just_now_waits(
+    router, client, monkeypatch, left
+):
+    monkeypatch.setattr(routers.leaving, 'GRACE', 1.5)
+    sink = Sink()
+    router.attach(sink)
+    assert ask(client).kind is envelope.Kind.ACK
+    router._detached_at -= 3600.0
+    if left:
+        detach(router, sink)
+    router.begin_stop()
+    assert not router.join(clocks.Deadline(0.1))
+    assert ask(client).reason == envelope.NackReason.UNKNOWN_TARGET
+    assert router.join(clocks.Deadline(30))
+
+
 @pytest.mark.spec('DL-70')
 def test_router_that_ends_hands_over_nothing_more(router, client, monkeypatch):
     sink = Sink()
@@ -222,13 +255,13 @@ def test_router_that_ends_hands_over_nothing_more(router, client, monkeypatch):
     refuse_rest = routers.leaving.refuse_rest
     found = []
 
-    def refuse(channel, receive):
+    def refuse(channel, receive, alone):
         # A listener that is started late, and one that was not stopped.
         with pytest.raises(errors.DriverClosed):
             router.attach(Sink(2))
         for target in (sink.incarnation, envelope.ANY_INCARNATION):
             send(client, incarnation=target)
-        refuse_rest(channel, receive)
+        refuse_rest(channel, receive, alone)
         found.append(len(sink.got))
 
     monkeypatch.setattr(routers.leaving, 'refuse_rest', refuse)
