@@ -5,6 +5,7 @@ from collections.abc import Callable
 import functools
 import json
 import logging
+import os
 import sys
 from typing import Any
 
@@ -63,6 +64,7 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
         self._expires_at = _expires_at(header, clock)
         self._expired = False
         self._finished: Callable[[], None] | None = finished
+        self._pid = os.getpid()
 
     def __del__(self) -> None:
         """Answer a call whose method ended by what nobody catches."""
@@ -105,6 +107,10 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
         :param reply: the result
         :param failure: ``sys.exc_info()`` of what the method raised
         """
+        if os.getpid() != self._pid:
+            # A method forked, and the child came back from it. The parent
+            # replies; its locks may be held here for ever.
+            return
         finished, self._finished = self._finished, None
         if finished is None:
             LOG.warning(
@@ -135,8 +141,9 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
         if failure is None:
             try:
                 content = body.encode_reply(reply, self._max_size)
-            except (ValueError, TypeError):
-                # The caller learns why; without an answer it would wait.
+            except Exception:
+                # Too large, no JSON, no memory, or a bug of its class. The
+                # caller learns why; without an answer it would wait.
                 LOG.exception(
                     'the result of message %s cannot be sent', self.msg_id
                 )
@@ -264,6 +271,7 @@ class NotificationIncoming(_oslo.IncomingMessage):  # type: ignore[misc]
         self.requeued = 0
         self._finished: Callable[[], None] | None = finished
         self._requeue = requeue
+        self._pid = os.getpid()
 
     def __del__(self) -> None:
         """Free the place of one whose endpoint was ended from outside."""
@@ -273,11 +281,15 @@ class NotificationIncoming(_oslo.IncomingMessage):  # type: ignore[misc]
 
     def acknowledge(self) -> None:
         """Be done with the notification."""
+        if os.getpid() != self._pid:
+            return
         finished, self._finished = self._finished, None
         if finished is not None:
             finished()
 
     def requeue(self) -> None:
         """Let the listener see the notification again, a little later."""
+        if os.getpid() != self._pid:
+            return
         self.requeued += 1
         self._requeue(self)

@@ -151,7 +151,10 @@ class Router:
         It works from any thread until the driver's cleanup.
         """
         channel = self._channel
-        if channel is None or self._is_forked():
+        if self._is_forked():
+            # Its locks may be held by a thread that the child has not.
+            return
+        if channel is None:
             self._counters.add('replies_unroutable')
         else:
             channel.send((routing_id, header, body))
@@ -164,7 +167,6 @@ class Router:
         It works from any thread until the driver's cleanup.
         """
         if self._is_forked():
-            self._counters.add('replies_unroutable')
             return
         self.send(self._recent.finish(record, (header, body)), header, body)
 

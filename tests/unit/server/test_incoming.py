@@ -136,6 +136,35 @@ def test_result_that_is_no_json_becomes_a_failure(
 
 
 @pytest.mark.spec('DL-17')
+@pytest.mark.parametrize('error', [MemoryError, RecursionError])
+def test_result_that_is_too_much_for_the_encoder(
+    message, router, done, monkeypatch, error
+):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(incoming.body, 'encode_reply', fail)
+    message().reply('what there is no memory for')
+    assert failure_of(router)['class'] == error.__name__
+    assert done == [True]
+
+
+@pytest.mark.spec('LC-03')
+def test_child_of_a_method_deals_with_nothing(router, done, message):
+    back = []
+    note = incoming.NotificationIncoming(
+        router, fakes.delivery(), lambda: done.append(True), back.append
+    )
+    call = message()
+    for one in (note, call):
+        one._pid = 0
+    note.acknowledge()
+    note.requeue()
+    call.reply(1)
+    assert (done, back, router.sent) == ([], [], [])
+
+
+@pytest.mark.spec('DL-17')
 def test_result_that_is_too_large_becomes_a_failure(message, router):
     message().reply('x' * LIMIT)
     assert failure_of(router)['class'] == 'BodyTooLarge'
