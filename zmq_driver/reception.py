@@ -195,9 +195,7 @@ class Reception:
         with self._lock:
             if self._closed:
                 raise errors.DriverClosed('the transport was cleaned up')
-            if self.router is None:
-                self.router = self._start_router(addresses, server)
-            return self.router
+            return self.router or self._start_router(addresses, server)
 
     def _start_router(
         self, addresses: Sequence[address.Address], server: str
@@ -211,6 +209,8 @@ class Reception:
             self._bind_tcp(addresses, server) if self._spans_hosts else None,
             recent.Recent(settings=self._settings),
         )
+        # A child that is forked meanwhile has to close what is bound.
+        self.router = router
         try:
             router.start(clock.Deadline(BIND_TIMEOUT))
             self._directory.share(self._directory.socket_path(self._member))
@@ -218,10 +218,16 @@ class Reception:
                 # Else the local matchmaker does it.
                 sweep.Sweep(self._directory.path).run()
         except ipc.IpcDirectoryError as error:
+            self.router = None
             router.stop(clock.Deadline(BIND_TIMEOUT))
             raise errors.ListenFailure(str(error)) from error
         except errors.ListenFailure:
+            self.router = None
             router.stop(clock.Deadline(0.0))
+            raise
+        except BaseException:
+            self.router = None
+            router.stop(clock.Deadline(BIND_TIMEOUT))
             raise
         return router
 

@@ -4,6 +4,7 @@
 import errno
 import gc
 import logging
+import os
 import pathlib
 import shutil
 import socket as posix
@@ -21,6 +22,7 @@ from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver import envelope
 from zmq_driver import errors
+from zmq_driver import inherited
 from zmq_driver import ipc
 from zmq_driver import options
 from zmq_driver import pool
@@ -211,6 +213,51 @@ def test_router_that_does_not_end_is_named(make, caplog, monkeypatch):
     monkeypatch.setattr(one.reception.router, 'join', slow)
     one.close(clock.Deadline(5))
     assert 'did not end in time' in caplog.text
+
+
+@pytest.mark.spec('LC-20')
+def test_fork_while_the_first_listener_starts(make, monkeypatch):
+    one = make()
+    share = ipc.IpcDirectory.share
+    closed = []
+
+    def fork(directory, path):
+        # As a fork by another thread at this moment.
+        pid = os.fork()
+        if not pid:
+            one.reception.forget()
+            listening = inherited.close_sockets(f'ipc://{path}', '')
+            os._exit(listening)
+        closed.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0)
+        share(directory, path)
+
+    monkeypatch.setattr(ipc.IpcDirectory, 'share', fork)
+    one.listen(WHERE, 'one')
+    assert closed == [True]
+
+
+@pytest.mark.spec('LC-05')
+@pytest.mark.parametrize(
+    'error', [ipc.IpcDirectoryError, errors.ListenFailure, MemoryError]
+)
+def test_router_that_does_not_start_can_be_started_later(
+    make, monkeypatch, error
+):
+    one = make()
+
+    def fail(*args):
+        raise error('no room')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ipc.IpcDirectory, 'share', fail)
+        with pytest.raises((errors.ListenFailure, MemoryError)):
+            one.listen(WHERE, 'one')
+    assert one.reception.router is None
+    name = f'zmq-router-{one.member}'
+    waiting.until(
+        lambda: name not in {t.name for t in threading.enumerate()}, 'end'
+    )
+    assert one.listen(WHERE, 'one')
 
 
 @pytest.mark.spec('LC-13')
