@@ -21,6 +21,7 @@ from zmq_driver import ipc
 from zmq_driver import options
 from zmq_driver import report
 from zmq_driver import runtime as runtime_
+from zmq_driver.server import polling
 
 #: Seconds that a call may take when the caller gives no time-out; the
 #: default of oslo.messaging's rpc_response_timeout.
@@ -193,9 +194,7 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
         listener = self.runtime().listen_for_notifications(
             addresses, pool or ''
         )
-        return _oslo.PollStyleListenerAdapter(
-            listener, batch_size, batch_timeout
-        )
+        return polling.PollingLoop(listener, batch_size, batch_timeout)
 
     def cleanup(self) -> None:
         """Release everything; bounded by ``cleanup_timeout``, idempotent."""

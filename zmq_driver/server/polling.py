@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop that polls a notification listener and hands over batches."""
+
+from collections.abc import Callable
+import functools
+import logging
+from typing import Any
+
+from zmq_driver import _oslo
+from zmq_driver import counters as counters_
+
+LOG = logging.getLogger(__name__)
+
+
+class PollingLoop(_oslo.PollStyleListenerAdapter):  # type: ignore[misc]
+    """oslo.messaging's loop, which loses no batch that is not taken.
+
+    Thread: any.
+    """
+
+    def start(self, on_incoming_callback: Callable[[list[Any]], Any]) -> None:
+        """Poll from now on.
+
+        :param on_incoming_callback: given a list of notifications; what it
+            raises says that it has taken none of them
+        """
+        log = counters_.LimitedLog(LOG, logging.WARNING)
+        super().start(functools.partial(_hand_over, on_incoming_callback, log))
+
+
+def _hand_over(
+    callback: Callable[[list[Any]], Any],
+    log: counters_.LimitedLog,
+    batch: list[Any],
+) -> None:
+    try:
+        callback(batch)
+    except Exception as error:
+        # The executor has no thread, for example. They are acknowledged, so
+        # nobody else has them.
+        log(
+            "The listener's executor did not take %d notifications; they are "
+            'tried again: %s',
+            len(batch),
+            error,
+        )
+        for message in batch:
+            message.requeue()
