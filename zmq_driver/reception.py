@@ -110,7 +110,7 @@ class Reception:
             router,
             self._new_backlog(),
             self._counters,
-            self._forward_one,
+            self._forward_all,
         )
         listener.open(clock.Deadline(BIND_TIMEOUT))
         self._keep(listener)
@@ -181,8 +181,11 @@ class Reception:
             self.unfinished,
         )
 
-    def _forward_one(self, delivery: router_.Delivery) -> None:
-        self._forward(delivery, clock.Deadline(self._settings.cleanup_timeout))
+    def _forward_all(self, deliveries: Sequence[router_.Delivery]) -> None:
+        deadline = clock.Deadline(self._settings.cleanup_timeout)
+        for delivery in deliveries:
+            # Those that are left when it has passed are told as lost.
+            self._forward(delivery, deadline)
 
     def _keep(self, listener: _Listener) -> None:
         with self._lock:

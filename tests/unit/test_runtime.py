@@ -281,6 +281,30 @@ def test_listener_that_cannot_leave_does_not_keep_the_others(
     assert caplog.text.count('could not be withdrawn') == 3
 
 
+@pytest.mark.spec('DL-35')
+@pytest.mark.spec('LC-05')
+def test_what_comes_back_late_is_passed_on_within_one_deadline(
+    make, monkeypatch
+):
+    one = make()
+    deadlines = []
+    monkeypatch.setattr(
+        one.reception,
+        '_forward',
+        lambda delivery, deadline: deadlines.append(deadline),
+    )
+    listener = one.listen_for_notifications([EVENTS], 'pool')
+    for n in range(4):
+        assert listener.deliver(fakes.delivery(number=n)) is None
+    batch = listener.poll(30, batch_size=4)
+    listener.stop()
+    for message in batch:
+        message.requeue()
+    listener.cleanup()
+    assert len(deadlines) == 4
+    assert all(deadline is deadlines[0] for deadline in deadlines)
+
+
 @pytest.mark.spec('DL-76')
 def test_exit_does_not_wait_for_what_was_dropped(make):
     one = make()

@@ -238,13 +238,13 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         router: router_.Router,
         backlog: backlog_.Backlog,
         counters: counters_.Counters,
-        forward: Callable[[router_.Delivery], None],
+        forward: Callable[[Sequence[router_.Delivery]], None],
         time: clock.Clock = clock.monotonic,
     ) -> None:
         """Describe the listener; it receives once it is opened.
 
         :param backlog: counts the notifications that are in its hands
-        :param forward: sends a notification to another member of the
+        :param forward: sends notifications to another member of the
             listener pool; called with what was requeued after the stop
         """
         super().__init__()
@@ -325,8 +325,7 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         if os.getpid() != self._pid:
             return
         self.stop()
-        for delivery in self.take_homeless():
-            self._forward(delivery)
+        self._forward(self.take_homeless())
 
     def take_homeless(self) -> list[router_.Delivery]:
         """Return what was requeued after the stop, and forget it."""

@@ -107,7 +107,7 @@ def notes(router, registry, forwarded):
             router,
             new_backlog(backlog),
             counters.Counters(),
-            forwarded.append,
+            forwarded.extend,
             clock,
         )
         listener.clock = clock
@@ -497,7 +497,7 @@ def test_stop_ends_a_poll_of_another_thread(router, registry):
         router,
         new_backlog(10),
         counters.Counters(),
-        lambda delivery: None,
+        lambda deliveries: None,
     )
     one.open(clocks.Deadline(30))
     got = []
