@@ -121,6 +121,9 @@ class Reception:
         with self._lock:
             self._closed = True
             listeners = list(self._listeners)
+        if self.router is not None:
+            # Nobody would withdraw the registration of another one.
+            self.router.attach_no_more()
         for index, listener in enumerate(listeners):
             # One that is held up leaves the others their share.
             share = deadline.left() / (len(listeners) - index)

@@ -260,6 +260,17 @@ def test_router_that_does_not_start_can_be_started_later(
     assert one.listen(WHERE, 'one')
 
 
+@pytest.mark.spec('LC-07')
+@pytest.mark.spec('LC-13')
+def test_listener_that_is_started_while_its_process_exits(make):
+    one = make()
+    listener = one.listen(WHERE, 'one')
+    one.leave(clock.Deadline(5))
+    with pytest.raises(errors.DriverClosed):
+        listener.start(lambda incoming: None)
+    assert not one.matchmaker.lookup(WHERE, clock.Deadline(5))
+
+
 @pytest.mark.spec('LC-13')
 def test_listener_that_cannot_leave_does_not_keep_the_others(
     make, caplog, monkeypatch

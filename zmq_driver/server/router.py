@@ -88,6 +88,7 @@ class Router:
         self._sinks: dict[bytes, Sink] = {}
         # Monotonic seconds when the last one of them left; or the beginning.
         self._detached_at = clock.monotonic()
+        self._leaving = False
         # Set by detach(), which waits until the router thread has passed.
         self._passing: list[threading.Event] = []
         self._channel: channel_.Channel | None = None
@@ -121,9 +122,14 @@ class Router:
         :raises errors.DriverClosed: the router has been asked to end
         """
         with self._lock:
-            if self._stop_requested.is_set():
+            if self._leaving or self._stop_requested.is_set():
                 raise errors.DriverClosed('the transport was cleaned up')
             self._sinks = {**self._sinks, sink.incarnation: sink}
+
+    def attach_no_more(self) -> None:
+        """Refuse listeners that are started late: the driver ends."""
+        with self._lock:
+            self._leaving = True
 
     def detach(self, sink: Sink, deadline: clock.Deadline) -> None:
         """Deliver to *sink* no more, also not in this very moment."""
