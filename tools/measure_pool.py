@@ -102,7 +102,10 @@ def _serve(endpoint, tell):
         router.bind(endpoint)
         os.write(tell, router.get(zmq.LAST_ENDPOINT).rstrip(b'\0'))
         while True:
-            router.send_multipart(router.recv_multipart())
+            frames = router.recv_multipart()
+            if frames[1]:
+                # An empty one says that there is a connection.
+                router.send_multipart(frames)
     finally:
         sys.stderr.flush()
         os._exit(1)

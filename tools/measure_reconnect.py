@@ -142,7 +142,9 @@ def serve(pipe, endpoint, name):
     poll.register(router.fileno(), select.POLLIN)
     while True:
         while (frames := router.receive()) is not None:
-            router.send([frames[0], name])
+            if frames[1]:
+                # An empty one says that there is a connection.
+                router.send([frames[0], name])
         poll.poll(100)
 
 

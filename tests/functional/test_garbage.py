@@ -451,6 +451,9 @@ class Impostor:
             if not self._socket.poll(20):
                 continue
             client, *frames = self._socket.recv_multipart()
+            if frames == [b'']:
+                # That there is a connection (WP-26).
+                continue
             self.got += 1
             header = envelope.decode(frames).header
             for message in self.respond(header):

@@ -115,13 +115,13 @@ class Flooded:
 
     def check(self, what, messages, size, most=MOST_GROWTH):
         """Fail if the flood has cost too much; print what it has cost."""
+        assert self.program.poll() is None, self.program.errors()
         growth = resident(self.program.pid)[1] - self._before
         print(
             f'{what}: {messages} messages, {size / 2**20:.0f} MiB; '
             f'grew by {growth / 2**20:.0f} MiB'
         )
         assert growth < most
-        assert self.program.poll() is None
         assert 'Traceback' not in self.program.errors()
 
 

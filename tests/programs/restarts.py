@@ -42,7 +42,8 @@ class Echo:
         reachable()
         while True:
             frames = router.recv_multipart()
-            if frames[1] != HOLD:
+            # An empty one says that there is a connection (WP-26).
+            if frames[1] not in (HOLD, b''):
                 router.send_multipart(frames)
 
 
