@@ -103,8 +103,9 @@ _OPTIONS = [
         'heartbeat_interval',
         0.5,
         0.1,
-        help='Seconds between two ZMTP heartbeats on each connection. They '
-        'are sent by libzmq itself, also while Python is busy.',
+        help='Seconds between two ZMTP heartbeats of a client on each '
+        'connection. They are sent, and answered, by libzmq itself, also '
+        'while Python is busy.',
     ),
     option_types.seconds(
         'heartbeat_timeout',
