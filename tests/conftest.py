@@ -36,6 +36,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help='how the processes of functional tests find each other, where '
         'a test does not need a certain one',
     )
+    parser.addoption(
+        '--share',
+        default='1/1',
+        help='n/m: run each m-th test module, beginning with the n-th',
+    )
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    number, count = map(int, config.getoption('--share').split('/'))
+    modules = sorted({str(item.path) for item in items})
+    mine = set(modules[number - 1 :: count])
+    left_out = [item for item in items if str(item.path) not in mine]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if str(item.path) in mine]
 
 
 def pytest_report_header() -> str:

@@ -34,6 +34,7 @@ import zmq
 from zmq_driver import clock
 from zmq_driver import context as context_
 from zmq_driver import pool as pool_
+from zmq_driver import socket_options
 from zmq_driver import sockets
 
 #: Seconds after which something hangs.
@@ -42,7 +43,7 @@ PATIENCE = 30.0
 #: Checkouts that are timed together: the clock costs as much as a tenth.
 BATCH = 100
 
-OPTIONS = sockets.SocketOptions(
+OPTIONS = socket_options.SocketOptions(
     heartbeat_interval=0.5,
     heartbeat_timeout=1.0,
     connect_timeout=PATIENCE,

@@ -35,6 +35,7 @@ from zmq_driver import context as context_
 from zmq_driver import counters
 from zmq_driver import errors
 from zmq_driver import pool as pool_
+from zmq_driver import socket_options
 from zmq_driver import sockets
 from zmq_driver.client import exchange
 from zmq_driver.client import retry
@@ -50,7 +51,7 @@ PATIENCE = 120.0
 
 #: The defaults of the driver.
 CONNECT_TIMEOUT = 2.0
-OPTIONS = sockets.SocketOptions(
+OPTIONS = socket_options.SocketOptions(
     heartbeat_interval=0.5,
     heartbeat_timeout=1.0,
     connect_timeout=CONNECT_TIMEOUT,

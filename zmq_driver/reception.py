@@ -17,6 +17,7 @@ from zmq_driver import errors
 from zmq_driver import ipc
 from zmq_driver import listening
 from zmq_driver import options
+from zmq_driver import socket_options
 from zmq_driver import sockets
 from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.matchmaker import cache as matchmaker_cache
@@ -46,7 +47,7 @@ class Reception:
         member: str,
         context: context_.DriverContext,
         directory: ipc.IpcDirectory,
-        socket_options: sockets.SocketOptions,
+        socket_options: socket_options.SocketOptions,
         matchmaker: matchmaker_cache.CachedMatchmaker,
         spans_hosts: bool,
         counters: counters_.Counters,
@@ -174,7 +175,7 @@ class Reception:
 
     def remove_endpoint(self) -> None:
         """Remove the file of the endpoint, which libzmq leaves behind."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ipc.IpcDirectoryError):
             pathlib.Path(self._directory.socket_path(self._member)).unlink()
 
     def _new_backlog(self) -> backlog.Backlog:

@@ -26,6 +26,7 @@ from zmq_driver import options
 from zmq_driver import pool as pool_
 from zmq_driver import reception
 from zmq_driver import report
+from zmq_driver import socket_options
 from zmq_driver import sockets
 from zmq_driver import statistics
 from zmq_driver import threads
@@ -84,13 +85,13 @@ class Runtime:
         self._context = context_.DriverContext(
             self.member, settings.rpc_zmq_contexts, settings.pool_max_size
         )
-        self._socket_options = sockets.SocketOptions(
+        self._socket_options = socket_options.SocketOptions(
             heartbeat_interval=settings.heartbeat_interval,
             heartbeat_timeout=settings.heartbeat_timeout,
             connect_timeout=settings.connect_timeout,
             linger=settings.linger,
             max_message_size=settings.max_message_size,
-            keepalive=sockets.Keepalive(
+            keepalive=socket_options.Keepalive(
                 on=settings.tcp_keepalive,
                 idle=settings.tcp_keepalive_idle,
                 count=settings.tcp_keepalive_count,

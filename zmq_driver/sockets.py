@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two kinds of socket that the driver opens, configured and owned.
-
-Seconds become libzmq's milliseconds here and nowhere else.
-"""
+"""The two kinds of socket that the driver opens, and who may use them."""
 
 from collections.abc import Sequence
 import contextlib
-import dataclasses
-import math
 
 import zmq
 
@@ -17,17 +12,7 @@ from zmq_driver import connecting
 from zmq_driver import context as context_
 from zmq_driver import errors
 from zmq_driver import ownership
-
-#: libzmq's ZMQ_BACKLOG; its default of 100 is too small for the moment when
-#: a restarted server meets all its clients again.
-LISTEN_BACKLOG = 4096
-
-#: Messages that libzmq holds for one connection, besides what fits into the
-#: buffers of the kernel: received by a server and not read yet, and sent and
-#: not gone. Our clients have one request under way on a connection, so only a
-#: stranger can fill it.
-PIPE_RECEIVED = 4
-PIPE_SENT = 16
+from zmq_driver import socket_options
 
 # Plain integers: pyzmq's enums cost more to combine than a frame to send.
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -37,87 +22,6 @@ _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
 _RCVMORE = int(zmq.RCVMORE)
 _RCVTIMEO = int(zmq.RCVTIMEO)
-
-
-@dataclasses.dataclass(frozen=True)
-class Keepalive:
-    """How the kernel probes TCP connections, if it does.
-
-    What is 0 or less is left as the system is configured.
-
-    Thread: any (immutable).
-    """
-
-    on: bool = False
-    #: Seconds without traffic before the first probe.
-    idle: int = 0
-    #: Probes without an answer that end the connection.
-    count: int = 0
-    #: Seconds between two probes.
-    interval: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class SocketOptions:
-    """How sockets are configured; all times in seconds.
-
-    Thread: any (immutable).
-    """
-
-    heartbeat_interval: float
-    heartbeat_timeout: float
-    connect_timeout: float
-    linger: float
-    max_message_size: int
-    keepalive: Keepalive = Keepalive()
-
-
-#: How a server notices clients whose host has gone: within two minutes, which
-#: frees a descriptor and nothing else, because answers to them are dropped.
-CLIENTS_ALIVE = Keepalive(on=True, idle=60, count=6, interval=10)
-
-
-def _milliseconds(seconds: float) -> int:
-    return math.ceil(seconds * 1000)
-
-
-def _configure(socket: 'zmq.Socket[bytes]', options: SocketOptions) -> None:
-    socket.set(zmq.LINGER, _milliseconds(options.linger))
-    socket.set(zmq.HANDSHAKE_IVL, _milliseconds(options.connect_timeout))
-    # A frame is a header or a body; the header is small.
-    socket.set(zmq.MAXMSGSIZE, options.max_message_size)
-    socket.set(zmq.SNDHWM, PIPE_SENT)
-    socket.set(zmq.IPV6, 1)
-
-
-def _configure_heartbeats(
-    socket: 'zmq.Socket[bytes]', options: SocketOptions
-) -> None:
-    """Have libzmq notice a peer that says nothing.
-
-    A socket that does so must never stop to receive: libzmq aborts the
-    process if a connection is lost while its pipe is full and a heartbeat
-    falls due (libzmq issues 3937 and 4364, not mended in 4.3.5). So it has
-    no bound, which only a hostile server could make use of.
-    """
-    socket.set(zmq.HEARTBEAT_IVL, _milliseconds(options.heartbeat_interval))
-    socket.set(zmq.HEARTBEAT_TIMEOUT, _milliseconds(options.heartbeat_timeout))
-    socket.set(zmq.RCVHWM, 0)
-
-
-def _configure_keepalive(
-    socket: 'zmq.Socket[bytes]', keepalive: Keepalive
-) -> None:
-    if not keepalive.on:
-        return
-    socket.set(zmq.TCP_KEEPALIVE, 1)
-    for option, value in (
-        (zmq.TCP_KEEPALIVE_IDLE, keepalive.idle),
-        (zmq.TCP_KEEPALIVE_CNT, keepalive.count),
-        (zmq.TCP_KEEPALIVE_INTVL, keepalive.interval),
-    ):
-        if value > 0:
-            socket.set(option, value)
 
 
 def _events(socket: 'zmq.Socket[bytes]') -> int:
@@ -161,7 +65,7 @@ class PeerSocket(ownership.Owned):
         self,
         context: context_.DriverContext,
         endpoint: str,
-        options: SocketOptions,
+        options: socket_options.SocketOptions,
     ) -> None:
         """Open the socket and start to connect; does not wait.
 
@@ -182,9 +86,9 @@ class PeerSocket(ownership.Owned):
     def _open(self) -> 'zmq.Socket[bytes]':
         socket = self._context.socket(zmq.DEALER)
         try:
-            _configure(socket, self._options)
-            _configure_heartbeats(socket, self._options)
-            _configure_keepalive(socket, self._options.keepalive)
+            socket_options.configure(socket, self._options)
+            socket_options.configure_heartbeats(socket, self._options)
+            socket_options.configure_keepalive(socket, self._options.keepalive)
             # Queue nothing for a peer that is not connected, so that a send
             # either reaches the connection or reports EAGAIN.
             socket.set(zmq.IMMEDIATE, 1)
@@ -194,7 +98,7 @@ class PeerSocket(ownership.Owned):
             socket.set(zmq.PROBE_ROUTER, 1)
             socket.set(
                 zmq.CONNECT_TIMEOUT,
-                _milliseconds(self._options.connect_timeout),
+                socket_options.milliseconds(self._options.connect_timeout),
             )
         except BaseException:
             socket.close(0)
@@ -216,7 +120,9 @@ class PeerSocket(ownership.Owned):
             ):
                 return False
             return bool(
-                self._socket.poll(_milliseconds(deadline.left()), zmq.POLLOUT)
+                self._socket.poll(
+                    socket_options.milliseconds(deadline.left()), zmq.POLLOUT
+                )
             )
         except zmq.ContextTerminated:
             return False
@@ -258,7 +164,7 @@ class PeerSocket(ownership.Owned):
         """
         self.check_owner()
         with contextlib.suppress(zmq.ContextTerminated):
-            self._socket.poll(_milliseconds(timeout), zmq.POLLIN)
+            self._socket.poll(socket_options.milliseconds(timeout), zmq.POLLIN)
 
     def healthy(self) -> bool:
         """Return whether the socket can begin an exchange.
@@ -293,7 +199,7 @@ class PeerSocket(ownership.Owned):
         :param timeout: seconds
         """
         self.check_owner()
-        rcvtimeo_ms = _milliseconds(timeout)
+        rcvtimeo_ms = socket_options.milliseconds(timeout)
         try:
             if rcvtimeo_ms != self._rcvtimeo_ms:
                 self._socket.set(_RCVTIMEO, rcvtimeo_ms)
@@ -332,7 +238,7 @@ class RouterSocket(ownership.Owned):
         self,
         context: context_.DriverContext,
         endpoint: str,
-        options: SocketOptions,
+        options: socket_options.SocketOptions,
     ) -> None:
         """Open the socket and bind it.
 
@@ -344,17 +250,19 @@ class RouterSocket(ownership.Owned):
         self._linger = options.linger
         self._socket = context.socket(zmq.ROUTER)
         try:
-            _configure(self._socket, options)
+            socket_options.configure(self._socket, options)
             # No heartbeats: those of the clients are answered, see
-            # _configure_heartbeats().
-            self._socket.set(zmq.RCVHWM, PIPE_RECEIVED)
-            _configure_keepalive(
+            # socket_options.configure_heartbeats().
+            self._socket.set(zmq.RCVHWM, socket_options.PIPE_RECEIVED)
+            socket_options.configure_keepalive(
                 self._socket,
-                options.keepalive if options.keepalive.on else CLIENTS_ALIVE,
+                options.keepalive
+                if options.keepalive.on
+                else socket_options.CLIENTS_ALIVE,
             )
             # Report what cannot be routed instead of dropping it silently.
             self._socket.set(zmq.ROUTER_MANDATORY, 1)
-            self._socket.set(zmq.BACKLOG, LISTEN_BACKLOG)
+            self._socket.set(zmq.BACKLOG, socket_options.LISTEN_BACKLOG)
             self._socket.bind(endpoint)
         except BaseException:
             self._socket.close(0)

@@ -19,7 +19,7 @@ from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver import envelope
 from zmq_driver import errors
-from zmq_driver import sockets
+from zmq_driver import socket_options
 
 #: Seconds after which something hangs, on a machine that is busy.
 HANG = 60
@@ -146,7 +146,7 @@ def test_flood_of_garbage(flooded, strangers, size):
     noise = os.urandom(size)
     told = strangers.flood(lambda: [noise, noise, noise])
     # What libzmq holds for each connection, and one that is coming in.
-    pipes = 20 * (sockets.PIPE_RECEIVED + 1) * 3 * size
+    pipes = 20 * (socket_options.PIPE_RECEIVED + 1) * 3 * size
     flooded.check(f'garbage of {size} bytes', *told, max(pipes, MOST_GROWTH))
     assert flooded.client.call({}, 'echo', value=2) == 2
 

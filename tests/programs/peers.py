@@ -21,7 +21,10 @@ def serve(sockets, end):
         poller.register(socket, zmq.POLLIN)
     while not end.is_set():
         for socket, _ in poller.poll(LOOK_MS):
-            socket.send_multipart(socket.recv_multipart())
+            frames = socket.recv_multipart()
+            # An empty one says that there is a connection (WP-26).
+            if frames[1]:
+                socket.send_multipart(frames)
 
 
 def main(count):

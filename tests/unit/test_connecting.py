@@ -18,6 +18,7 @@ from zmq_driver import connecting
 from zmq_driver import context as context_
 from zmq_driver import errors
 from zmq_driver import resolver
+from zmq_driver import socket_options
 from zmq_driver import sockets
 
 HANG = 30
@@ -34,7 +35,9 @@ OPTIONS = {
 
 
 def options(connect_timeout=PATIENT):
-    return sockets.SocketOptions(**OPTIONS, connect_timeout=connect_timeout)
+    return socket_options.SocketOptions(
+        **OPTIONS, connect_timeout=connect_timeout
+    )
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import zmq
 from tests.fixtures import waiting
 from zmq_driver import clock
 from zmq_driver import context as context_
+from zmq_driver import socket_options
 from zmq_driver import sockets
 
 HANG = 30
@@ -56,7 +57,9 @@ def connected():
     with contextlib.ExitStack() as opened:
 
         def connect(keepalive):
-            options = sockets.SocketOptions(**OPTIONS, keepalive=keepalive)
+            options = socket_options.SocketOptions(
+                **OPTIONS, keepalive=keepalive
+            )
             context = context_.DriverContext('tests', 1, 8)
             opened.callback(context.close, clock.Deadline(HANG))
             router = sockets.RouterSocket(
@@ -75,17 +78,19 @@ def connected():
 
 
 def test_both_ends_are_probed_as_configured(connected):
-    port = connected(sockets.Keepalive(True, idle=11, count=4, interval=3))
+    port = connected(
+        socket_options.Keepalive(True, idle=11, count=4, interval=3)
+    )
     assert asked(port) == [(1, 11, 4, 3)] * 2
 
 
 def test_what_is_not_configured_is_the_system_s(connected):
-    found = asked(connected(sockets.Keepalive()))
+    found = asked(connected(socket_options.Keepalive()))
     # A server looks for clients in any case: it sends no heartbeats.
     server = (1, 60, 6, 10)
     assert server in found
     found.remove(server)
     (system,) = found
     assert system[0] == 0
-    port = connected(sockets.Keepalive(True, idle=-1))
+    port = connected(socket_options.Keepalive(True, idle=-1))
     assert asked(port) == [(1, *system[1:])] * 2

@@ -27,7 +27,7 @@ from zmq_driver import ipc
 from zmq_driver import options
 from zmq_driver import pool
 from zmq_driver import runtime
-from zmq_driver import sockets
+from zmq_driver import socket_options
 from zmq_driver import statistics
 from zmq_driver.matchmaker import local
 from zmq_driver.matchmaker import sweep
@@ -183,7 +183,7 @@ def test_sockets_are_as_configured(make):
         'linger=0&tcp_keepalive=on&tcp_keepalive_idle=9'
         '&tcp_keepalive_count=3&tcp_keepalive_interval=2'
     )
-    assert one._socket_options.keepalive == sockets.Keepalive(
+    assert one._socket_options.keepalive == socket_options.Keepalive(
         on=True, idle=9, count=3, interval=2
     )
 

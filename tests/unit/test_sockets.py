@@ -17,11 +17,12 @@ from zmq_driver import clock
 from zmq_driver import context as context_
 from zmq_driver import errors
 from zmq_driver import ownership
+from zmq_driver import socket_options
 from zmq_driver import sockets
 
 HANG = 30
 
-OPTIONS = sockets.SocketOptions(
+OPTIONS = socket_options.SocketOptions(
     heartbeat_interval=0.5,
     heartbeat_timeout=1.0,
     connect_timeout=2.0,

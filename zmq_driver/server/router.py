@@ -21,6 +21,7 @@ from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver import farewell
 from zmq_driver import inherited
+from zmq_driver import socket_options
 from zmq_driver import sockets
 from zmq_driver import threads
 from zmq_driver.server import abandoned
@@ -53,7 +54,7 @@ class Router:
         driver_id: str,
         context: context_.DriverContext,
         endpoint: str,
-        options: sockets.SocketOptions,
+        options: socket_options.SocketOptions,
         counters: counters_.Counters,
         bind_tcp: Callable[[sockets.RouterSocket], str] | None = None,
         recent: recent_.Recent | None = None,

@@ -18,13 +18,14 @@ from zmq_driver import counters
 from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver import farewell
+from zmq_driver import socket_options
 from zmq_driver import sockets
 from zmq_driver.server import router as routers
 
 ENDPOINT = 'inproc://router'
 ID = bytes(range(16))
 BODY = b'[{}, {"method": "m"}]'
-OPTIONS = sockets.SocketOptions(
+OPTIONS = socket_options.SocketOptions(
     heartbeat_interval=1.0,
     heartbeat_timeout=2.0,
     connect_timeout=2.0,
