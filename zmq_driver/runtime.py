@@ -80,6 +80,8 @@ class Runtime:
         self._closing = threading.Event()
         self._directory = ipc.IpcDirectory(settings.rpc_zmq_ipc_dir)
         self._directory.prepare()
+        # A path that is too long is told now, to clients as well.
+        self._directory.endpoint(self.member)
         self._suspects = suspects_.Suspects(settings.connect_timeout)
         self.matchmaker = self._make_matchmaker(matchmaker, virtual_host, url)
         self._context = context_.DriverContext(

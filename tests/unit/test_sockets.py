@@ -249,6 +249,6 @@ def test_another_thread_may_not_use_a_socket(router, peer):
 
 
 def test_milliseconds_are_rounded_up():
-    assert sockets._milliseconds(0.0) == 0
-    assert sockets._milliseconds(0.0001) == 1
-    assert sockets._milliseconds(1.5) == 1500
+    assert socket_options.milliseconds(0.0) == 0
+    assert socket_options.milliseconds(0.0001) == 1
+    assert socket_options.milliseconds(1.5) == 1500
