@@ -161,7 +161,9 @@ class Fanout:
         failed: copies.Problems = {}
         missing: copies.Problems = {}
         window = attempts.deadline.within(sender_.RESEND_WINDOW)
-        for tries_left in reversed(range(sender_.RESEND_TRIES)):
+        tries = sender_.RESEND_TRIES
+        for losses_left in reversed(range(sender_.RESEND_LOSSES)):
+            tries -= 1
             outcome = self._round(request, attempts, asks_again=True).send(
                 routes, window
             )
@@ -171,7 +173,8 @@ class Fanout:
             if outcome.lost:
                 # There was a connection once more.
                 window = attempts.deadline.within(sender_.RESEND_WINDOW)
-            if not missing or not tries_left or window.passed():
+                tries = sender_.RESEND_TRIES
+            if not (missing and losses_left and tries) or window.passed():
                 break
             attempts.pause()
             routes = list(missing)

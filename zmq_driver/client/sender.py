@@ -38,6 +38,8 @@ RESEND_WINDOW = 1.0
 #: was killed refuses at once, and is given up within a quarter of a second.
 RESEND_TRIES = 4
 RESEND_PAUSES = (0.02, 0.2)
+#: How many connections in a row may be lost: what makes connections is alive.
+RESEND_LOSSES = 10
 
 #: How often a request is sent again to a listener that was held up, and the
 #: pauses in between.
@@ -153,8 +155,8 @@ class Sender:
         again = request_.resent(request)
         backoff = retry_.Backoff(*RESEND_PAUSES)
         end = deadline.within(RESEND_WINDOW)
-        tries = RESEND_TRIES
-        while tries and not end.passed():
+        tries, losses = RESEND_TRIES, RESEND_LOSSES
+        while tries and losses and not end.passed():
             tries -= 1
             stable = deadline.within(RESEND_WINDOW)
             try:
@@ -162,8 +164,8 @@ class Sender:
             except errors.PeerLost as error:
                 lost = error
                 end = deadline.within(RESEND_WINDOW)
-                if stable.passed():
-                    tries = RESEND_TRIES
+                tries = RESEND_TRIES
+                losses = RESEND_LOSSES if stable.passed() else losses - 1
             except (errors.PeerNotReady, errors.DeliveryRefused) as error:
                 LOG.debug('%s; asking again', error)
             except errors.DriverClosed:

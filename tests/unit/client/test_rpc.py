@@ -362,7 +362,7 @@ def test_copy_that_may_have_arrived_is_given_up(world, end, caplog):
         peer.answer = lambda header: peer.die() or first(header)
     fanout(world)
     assert len(well.got) == 1
-    times = {'dies': 1, 'cut': 1 + sender_.RESEND_TRIES}
+    times = {'dies': 1, 'cut': 1 + sender_.RESEND_LOSSES}
     assert len(peer.got) == times.get(end, 2)
     assert world.count('fanout_copies_failed') == 1
     assert 'x' in caplog.text

@@ -136,13 +136,13 @@ def test_connection_that_is_lost_again_and_again(world, peer):
     script(peer, cut(peer))
     with pytest.raises(errors.PeerLost):
         send(world, peer)
-    assert len(peer.got) == 1 + sender.RESEND_TRIES
+    assert len(peer.got) == 1 + sender.RESEND_LOSSES
     assert flags_of(peer).count(envelope.WANT_REPLY) == 1
 
 
 @pytest.mark.spec('DL-48')
 def test_long_call_survives_many_losses(world, peer):
-    losses = 3 * sender.RESEND_TRIES
+    losses = 3 * sender.RESEND_LOSSES
 
     def answer(header):
         if len(peer.got) > losses:
