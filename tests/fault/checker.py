@@ -40,8 +40,9 @@ class Disturbance:
 
     ``recovery`` are the seconds after its end in which it is still felt;
     ``frozen`` those in which the clients did not run; ``held_up`` is the most
-    for which the machine kept a thread from running meanwhile. Clients that it
-    ``blinds`` cannot learn of servers that begin meanwhile.
+    for which the machine kept a thread from running meanwhile. ``blind`` are
+    times, from when until when, in which clients could not learn of servers
+    that began.
     """
 
     begin: float
@@ -49,7 +50,7 @@ class Disturbance:
     recovery: float = 3.0
     frozen: float = 0.0
     held_up: float = 0.0
-    blinds: bool = False
+    blind: tuple[tuple[float, float], ...] = ()
 
     @property
     def excused(self):
@@ -210,8 +211,9 @@ def _audience(told, lives, disturbance):
 
     def known_at(life):
         begun = life.since
-        if disturbance.blinds and disturbance.begin < begun:
-            begun = max(begun, disturbance.end)
+        for begin, end in disturbance.blind:
+            if begin < begun:
+                begun = max(begun, end)
         return begun + KNOWN_AFTER
 
     return [

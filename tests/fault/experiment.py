@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One fault on one site, from the load's beginning to the verdict."""
 
+import collections
 import dataclasses
 import time
 
@@ -62,6 +63,8 @@ class Experiments:
         self._site = site
         self._readers = site_.Readers(site)
         self._past = checker.Past()
+        # Those of the last faults: a soak does not wait for the recovery.
+        self._blind = collections.deque(maxlen=10)
         self._number = 0
 
     def run(self, name, after=None):
@@ -89,13 +92,15 @@ class Experiments:
             time.sleep(AFTER if after is None else after)
             self._site.pause()
         failed = self._failed_copies() - failed
+        if fault.blinds is not None:
+            self._blind.append((begin, end + fault.blinds))
         disturbance = checker.Disturbance(
             begin,
             end,
             fault.recovery,
             fault.frozen,
             beat.latest,
-            fault.blinds,
+            tuple(self._blind),
         )
         verdicts = self._judge(row, disturbance, failed)
         idle = [f'no {p}' for p, found in verdicts.items() if not found.told]

@@ -18,8 +18,9 @@ class Fault:
     hold = 1.0
     #: Seconds after heal() in which it is still felt.
     recovery = 3.0
-    #: Whether clients cannot ask for new servers meanwhile.
-    blinds = False
+    #: Seconds after heal() until which clients may not know servers that
+    #: began meanwhile; None: they can ask.
+    blinds = None
     #: Seconds for which the clients do not run.
     frozen = 0.0
 

@@ -11,6 +11,7 @@ class RedisKilled(fault.Fault):
     kinds = ('tcp',)
     hold = 1.5
     recovery = 6.0
+    blinds = 6.0
 
     def inject(self):
         self.site.registry.kill()
@@ -23,6 +24,7 @@ class RedisFrozen(fault.Fault):
     name = 'redis-frozen'
     kinds = ('tcp',)
     hold = 3.0
+    blinds = 6.0
 
     def inject(self):
         self.site.registry.freeze()
@@ -37,6 +39,7 @@ class RedisRefusing(fault.Fault):
     name = 'redis-refusing'
     kinds = ('tcp',)
     hold = 2.0
+    blinds = 6.0
     _password = 'laboratory'
 
     def inject(self):
@@ -60,6 +63,7 @@ class StoppedWithoutRedis(fault.Fault):
     kinds = ('tcp',)
     hold = 1.0
     recovery = 6.0
+    blinds = 6.0
 
     def inject(self):
         self.site.registry.kill()
@@ -77,6 +81,7 @@ class RedisFailover(fault.Fault):
     kinds = ('sentinel',)
     hold = 1.0
     recovery = 6.0
+    blinds = 6.0
 
     def inject(self):
         self.site.registry.fail_over()
@@ -89,6 +94,7 @@ class RedisMasterKilled(fault.Fault):
     kinds = ('sentinel',)
     hold = 1.0
     recovery = 6.0
+    blinds = 6.0
 
     def inject(self):
         deployment = self.site.registry

@@ -57,7 +57,7 @@ class ClientDescriptors(fault.Fault):
 
     name = 'client-descriptors-exhausted'
     hold = 1.0
-    blinds = True
+    blinds = 0.0
 
     def inject(self):
         self._client = self.site.clients['x']

@@ -116,7 +116,7 @@ def test_who_is_due_a_copy_of_a_blinded_client(since, begin, due):
         [told(pattern='fanout', begin=begin, end=begin + 0.1)],
         [ran(at=begin + 0.05)],
         lives,
-        checker.Disturbance(100.0, 105.0, blinds=True),
+        checker.Disturbance(100.0, 105.0, blind=((100.0, 105.0),)),
     )
     assert defects(verdict) == ({'lost': 1} if due else {})
 
