@@ -26,6 +26,7 @@ from zmq_driver.server import backlog
 from zmq_driver.server import listener as listener_
 from zmq_driver.server import recent
 from zmq_driver.server import router as router_
+from zmq_driver.server import sink as sink_
 
 LOG = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Reception:
         matchmaker: matchmaker_cache.CachedMatchmaker,
         spans_hosts: bool,
         counters: counters_.Counters,
-        forward: Callable[[router_.Delivery, clock.Deadline], None],
+        forward: Callable[[sink_.Delivery, clock.Deadline], None],
     ) -> None:
         """Describe it; nothing is opened before the first listener.
 
@@ -185,7 +186,7 @@ class Reception:
             self.unfinished,
         )
 
-    def _forward_all(self, deliveries: Sequence[router_.Delivery]) -> None:
+    def _forward_all(self, deliveries: Sequence[sink_.Delivery]) -> None:
         deadline = clock.Deadline(self._settings.cleanup_timeout)
         for delivery in deliveries:
             # Those that are left when it has passed are told as lost.

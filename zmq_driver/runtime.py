@@ -36,7 +36,7 @@ from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.matchmaker import cache as matchmaker_cache
 from zmq_driver.matchmaker import refreshed
 from zmq_driver.server import listener as listener_
-from zmq_driver.server import router as router_
+from zmq_driver.server import sink as sink_
 
 LOG = logging.getLogger(__name__)
 
@@ -287,7 +287,7 @@ class Runtime:
         )
 
     def _forward(
-        self, delivery: router_.Delivery, deadline: clock.Deadline
+        self, delivery: sink_.Delivery, deadline: clock.Deadline
     ) -> None:
         header = delivery.header
         where = address.Address(

@@ -31,7 +31,7 @@ from zmq_driver import socket_options
 from zmq_driver import statistics
 from zmq_driver.matchmaker import local
 from zmq_driver.matchmaker import sweep
-from zmq_driver.server import router as routers
+from zmq_driver.server import sink as sinks
 
 WHERE = address.Address(address.Scope.RPC, 'exchange', 'topic')
 EVENTS = address.Address(address.Scope.NOTIFICATION, 'exchange', 'topic.info')
@@ -352,7 +352,7 @@ def test_notification_that_nobody_takes_back_is_logged(make, caplog):
         )
     ).header
     one._forward(
-        routers.Delivery(b'id', header, b'body', {}, {}), clock.Deadline(1)
+        sinks.Delivery(b'id', header, b'body', {}, {}), clock.Deadline(1)
     )
     assert 'is lost' in caplog.text
     assert 'exchange/topic.info' in caplog.text

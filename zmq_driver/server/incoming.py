@@ -17,6 +17,7 @@ from zmq_driver import clock as clock_
 from zmq_driver import envelope
 from zmq_driver.server import recent
 from zmq_driver.server import router as router_
+from zmq_driver.server import sink as sink_
 
 LOG = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
     def __init__(
         self,
         router: router_.Router,
-        delivery: router_.Delivery,
+        delivery: sink_.Delivery,
         max_size: int,
         finished: Callable[[], None],
         clock: clock_.Clock = clock_.monotonic,
@@ -254,7 +255,7 @@ class NotificationIncoming(_oslo.IncomingMessage):  # type: ignore[misc]
     def __init__(
         self,
         router: router_.Router,
-        delivery: router_.Delivery,
+        delivery: sink_.Delivery,
         finished: Callable[[], None],
         requeue: Callable[['NotificationIncoming'], None],
     ) -> None:

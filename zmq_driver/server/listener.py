@@ -20,6 +20,7 @@ from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.server import backlog as backlog_
 from zmq_driver.server import incoming
 from zmq_driver.server import router as router_
+from zmq_driver.server import sink as sink_
 
 LOG = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class Subscription:
             and notification == (self._scope is address.Scope.NOTIFICATION)
         )
 
-    def open(self, sink: router_.Sink, deadline: clock.Deadline) -> None:
+    def open(self, sink: sink_.Sink, deadline: clock.Deadline) -> None:
         """Receive at the router, then be found at the matchmaker.
 
         :raises errors.ListenFailure: it cannot be found; the subscription is
@@ -110,7 +111,7 @@ class Subscription:
                 f'{self._registrations[0].address}: {error}'
             ) from error
 
-    def close(self, sink: router_.Sink, deadline: clock.Deadline) -> None:
+    def close(self, sink: sink_.Sink, deadline: clock.Deadline) -> None:
         """Be found no more, then receive no more; idempotent."""
         with self._lock:
             was_open, self._open = self._open, False
@@ -193,9 +194,7 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
         """Return whether a request is addressed to this listener."""
         return self._subscription.serves(header)
 
-    def deliver(
-        self, delivery: router_.Delivery
-    ) -> envelope.NackReason | None:
+    def deliver(self, delivery: sink_.Delivery) -> envelope.NackReason | None:
         """Hand a request to the server, or say why not."""
         callback = self.on_incoming_callback
         if callback is None:
@@ -238,7 +237,7 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         router: router_.Router,
         backlog: backlog_.Backlog,
         counters: counters_.Counters,
-        forward: Callable[[Sequence[router_.Delivery]], None],
+        forward: Callable[[Sequence[sink_.Delivery]], None],
         time: clock.Clock = clock.monotonic,
     ) -> None:
         """Describe the listener; it receives once it is opened.
@@ -260,7 +259,7 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         # the time from which on), what came back too late.
         self._ready: list[incoming.NotificationIncoming] = []
         self._paused: list[tuple[float, incoming.NotificationIncoming]] = []
-        self._homeless: list[router_.Delivery] = []
+        self._homeless: list[sink_.Delivery] = []
         self._stopped = False
         self._polling_ends = False
         self._pid = os.getpid()
@@ -327,7 +326,7 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         self.stop()
         self._forward(self.take_homeless())
 
-    def take_homeless(self) -> list[router_.Delivery]:
+    def take_homeless(self) -> list[sink_.Delivery]:
         """Return what was requeued after the stop, and forget it."""
         with self._changed:
             homeless, self._homeless = self._homeless, []
@@ -337,9 +336,7 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         """Return whether a notification is addressed to this listener."""
         return self._subscription.serves(header)
 
-    def deliver(
-        self, delivery: router_.Delivery
-    ) -> envelope.NackReason | None:
+    def deliver(self, delivery: sink_.Delivery) -> envelope.NackReason | None:
         """Queue a notification, or say why not."""
         with self._changed:
             if self._stopped:

@@ -39,9 +39,6 @@ _NEW_CONNECTION = [b'']
 #: Seconds of rest after an error that nobody expected.
 ERROR_PAUSE = 0.1
 
-Delivery = sink_.Delivery
-Sink = sink_.Sink
-
 
 class Router:
     """Runs the router thread.
@@ -86,7 +83,7 @@ class Router:
         )
         self._lock = threading.Lock()
         # Replaced as a whole under the lock, read without it.
-        self._sinks: dict[bytes, Sink] = {}
+        self._sinks: dict[bytes, sink_.Sink] = {}
         # Monotonic seconds when the last one of them left; or the beginning.
         self._detached_at = clock.monotonic()
         self._leaving = False
@@ -117,7 +114,7 @@ class Router:
                 f'cannot listen at {self.endpoint}: {self._bind_error}'
             ) from self._bind_error
 
-    def attach(self, sink: Sink) -> None:
+    def attach(self, sink: sink_.Sink) -> None:
         """Deliver to *sink* from now on.
 
         :raises errors.DriverClosed: the router has been asked to end
@@ -132,7 +129,7 @@ class Router:
         with self._lock:
             self._leaving = True
 
-    def detach(self, sink: Sink, deadline: clock.Deadline) -> None:
+    def detach(self, sink: sink_.Sink, deadline: clock.Deadline) -> None:
         """Deliver to *sink* no more, also not in this very moment."""
         with self._lock:
             others = {
@@ -371,7 +368,7 @@ class Router:
             return envelope.NackReason.UNDECODABLE
         try:
             reason = sink.deliver(
-                Delivery(record, header, message.body, ctxt, payload)
+                sink_.Delivery(record, header, message.body, ctxt, payload)
             )
         except Exception:
             LOG.exception('message %s was not taken', header.message_id.hex())
@@ -380,7 +377,7 @@ class Router:
             self._counters.add('messages_received')
         return reason
 
-    def _find(self, header: envelope.Header) -> Sink | None:
+    def _find(self, header: envelope.Header) -> sink_.Sink | None:
         """Return the listener that a request is for, and only that one."""
         if header.incarnation != envelope.ANY_INCARNATION:
             sink = self._sinks.get(header.incarnation)

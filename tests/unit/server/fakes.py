@@ -11,7 +11,7 @@ from zmq_driver import envelope
 from zmq_driver.matchmaker import base
 from zmq_driver.server import abandoned
 from zmq_driver.server import recent
-from zmq_driver.server import router
+from zmq_driver.server import sink
 
 RPC = address.Address(address.Scope.RPC, 'exchange', 'topic')
 INFO = address.Address(address.Scope.NOTIFICATION, 'exchange', 'topic.info')
@@ -36,7 +36,7 @@ def delivery(
         flags=flags,
         codec=envelope.CODEC_JSON,
     )
-    return router.Delivery(
+    return sink.Delivery(
         recent.Record(header.message_id, b'client'),
         header,
         b'[{}, {}]',
