@@ -9,6 +9,7 @@ from oslo_config import cfg
 import oslo_messaging
 
 from zmq_driver import duplicate_options
+from zmq_driver import notification_options
 from zmq_driver import option_types
 from zmq_driver import redis_options
 from zmq_driver import tcp_options
@@ -248,6 +249,7 @@ _OPTIONS = [
         'when it changes.',
     ),
     *duplicate_options.OPTIONS,
+    *notification_options.OPTIONS,
     *redis_options.OPTIONS,
     *tcp_options.OPTIONS,
 ]
@@ -263,7 +265,9 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings(
-    duplicate_options.DuplicateSettings, redis_options.RedisSettings
+    duplicate_options.DuplicateSettings,
+    notification_options.NotificationSettings,
+    redis_options.RedisSettings,
 ):
     """The value of every option, read once when a driver is made.
 

@@ -12,13 +12,17 @@ import oslo_messaging
 
 from zmq_driver import address
 from zmq_driver import clock
+from zmq_driver import counters
 from zmq_driver import driver
 from zmq_driver import envelope
+from zmq_driver import ipc
 from zmq_driver import option_types
 from zmq_driver import options
 from zmq_driver import runtime
 from zmq_driver.client import probe
 from zmq_driver.matchmaker import base
+from zmq_driver.store import base as store_base
+from zmq_driver.store import loading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,6 +133,24 @@ class Deployment:
         matchmaker = self._driver.runtime().matchmaker
         found = matchmaker.records(clock.Deadline(self.timeout))
         return sorted(found, key=lambda record: record.registration)
+
+    def store(self) -> store_base.NotificationStore:
+        """Return the store of notifications, which the caller has to close.
+
+        :raises RuntimeError: there is none of this name
+        """
+        kind = runtime.load_matchmaker(self.matchmaker)
+        return loading.make_store(
+            store_base.StoreSettings(
+                directory=ipc.IpcDirectory(self.settings.rpc_zmq_ipc_dir),
+                site=loading.site(
+                    self.matchmaker, kind.virtual_host(self.url), self.url
+                ),
+                options=self.settings,
+                counters=counters.Counters(),
+                url=self.url,
+            )
+        )
 
     @property
     def matchmaker(self) -> str:

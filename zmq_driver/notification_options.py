@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of notifications that are stored.
+
+:mod:`zmq_driver.options` reads them.
+"""
+
+import dataclasses
+
+from oslo_config import cfg
+
+from zmq_driver import option_types
+
+_WEEK = 7 * 86400.0
+
+_SYNC = {
+    'normal': 'A stored notification survives the death of any process, but '
+    'those of the last seconds before a power failure, or a crash of the '
+    'operating system, may be lost.',
+    'full': 'It survives that too, as far as the disk keeps its promises; '
+    'each waits for the disk, often some milliseconds.',
+}
+
+_OVERFLOW = {
+    'refuse': 'The notifier fails with an error; nothing that was stored is '
+    'dropped. When one has waited for longer than '
+    'notification_store_max_age, more for the same listener pool are refused.',
+    'drop_oldest': 'The oldest are dropped, counted and logged, and so are '
+    'those that are older than notification_store_max_age.',
+}
+
+OPTIONS = [
+    cfg.StrOpt(
+        'notification_store',
+        default='sqlite',
+        help='Where notifications wait whose listeners are away. "sqlite": '
+        'in a file of this host, see notification_store_directory. "none": '
+        'nowhere, the notifier waits for notify_timeout and then fails.',
+    ),
+    cfg.StrOpt(
+        'notification_store_directory',
+        sample_default='that of rpc_zmq_ipc_dir',
+        help='Directory of the file of the store "sqlite"; the processes of '
+        'a host deliver what any of them stored when they share it. What is '
+        'in /run or /tmp does not survive a restart of the host, and takes '
+        'memory if that is a tmpfs: for stored notifications to survive it '
+        'name a directory on a disk, such as /var/lib/zmq-driver. It must '
+        'not be on a network file system.',
+    ),
+    cfg.StrOpt(
+        'notification_store_sync',
+        default='normal',
+        choices=list(_SYNC.items()),
+        help='When a stored notification is safe. It does not concern those '
+        'that listeners take at once.',
+    ),
+    cfg.IntOpt(
+        'notification_store_max_count',
+        default=1_000_000,
+        min=1,
+        help='Notifications that the store holds at most; one that waits for '
+        'several listener pools counts for each. Beyond it '
+        'notification_store_overflow says what happens.',
+    ),
+    cfg.IntOpt(
+        'notification_store_max_size',
+        default=1024 * 1024 * 1024,
+        min=4096,
+        help='Bytes that the notifications in the store may have together, '
+        'as they are on the wire; the file takes some more. Beyond it '
+        'notification_store_overflow says what happens.',
+    ),
+    option_types.seconds(
+        'notification_store_max_age',
+        _WEEK,
+        0.0,
+        help='Seconds that a notification may wait in the store; 0: for '
+        'ever. After it notification_store_overflow says what happens.',
+    ),
+    cfg.StrOpt(
+        'notification_store_overflow',
+        default='refuse',
+        choices=list(_OVERFLOW.items()),
+        help='What happens at a bound of the store: by count, size or age.',
+    ),
+    option_types.seconds(
+        'notification_pool_retention',
+        _WEEK,
+        1.0,
+        help='Seconds for which notifications are stored for a listener pool '
+        'none of whose members is there. After it the pool is forgotten, '
+        'together with the notifications that wait for it; this is logged.',
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NotificationSettings:
+    """The value of every option in :data:`OPTIONS`, of the same name.
+
+    Thread: any (immutable).
+    """
+
+    notification_store: str = 'sqlite'
+    notification_store_directory: str | None = None
+    notification_store_sync: str = 'normal'
+    notification_store_max_count: int = 1_000_000
+    notification_store_max_size: int = 1024 * 1024 * 1024
+    notification_store_max_age: float = _WEEK
+    notification_store_overflow: str = 'refuse'
+    notification_pool_retention: float = _WEEK
