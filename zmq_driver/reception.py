@@ -26,7 +26,6 @@ from zmq_driver.server import backlog
 from zmq_driver.server import listener as listener_
 from zmq_driver.server import recent
 from zmq_driver.server import router as router_
-from zmq_driver.server import sink as sink_
 
 LOG = logging.getLogger(__name__)
 
@@ -52,13 +51,11 @@ class Reception:
         matchmaker: matchmaker_cache.CachedMatchmaker,
         spans_hosts: bool,
         counters: counters_.Counters,
-        forward: Callable[[sink_.Delivery, clock.Deadline], None],
     ) -> None:
         """Describe it; nothing is opened before the first listener.
 
         :param member: names the driver in this process, and its files
         :param spans_hosts: whether other hosts are to reach it too
-        :param forward: sends a notification to another listener
         """
         self._settings = settings
         self._member = member
@@ -68,7 +65,6 @@ class Reception:
         self._matchmaker = matchmaker
         self._spans_hosts = spans_hosts
         self._counters = counters
-        self._forward = forward
         self._lock = threading.Lock()
         self._closed = False
         self._stopping = False
@@ -112,7 +108,6 @@ class Reception:
             router,
             self._new_backlog(),
             self._counters,
-            self._forward_all,
         )
         listener.open(clock.Deadline(BIND_TIMEOUT))
         self._keep(listener)
@@ -135,12 +130,11 @@ class Reception:
                 # The others are to leave all the same.
                 LOG.exception('a listener could not be withdrawn')
 
-    def pass_on(self, deadline: clock.Deadline) -> None:
-        """Give to others what came back from endpoints after the end."""
+    def give_back(self) -> None:
+        """Give to their senders the notifications that wait for a poll."""
         for listener in list(self._listeners):
             if isinstance(listener, listener_.NotificationListener):
-                for delivery in listener.take_homeless():
-                    self._forward(delivery, deadline)
+                listener.give_back()
 
     def stop(self, deadline: clock.Deadline) -> bool:
         """Send the answers that were made, and end the router.
@@ -185,12 +179,6 @@ class Reception:
             self._settings.max_backlog_size,
             self.unfinished,
         )
-
-    def _forward_all(self, deliveries: Sequence[sink_.Delivery]) -> None:
-        deadline = clock.Deadline(self._settings.cleanup_timeout)
-        for delivery in deliveries:
-            # Those that are left when it has passed are told as lost.
-            self._forward(delivery, deadline)
 
     def _keep(self, listener: _Listener) -> None:
         with self._lock:

@@ -36,7 +36,6 @@ from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.matchmaker import cache as matchmaker_cache
 from zmq_driver.matchmaker import refreshed
 from zmq_driver.server import listener as listener_
-from zmq_driver.server import sink as sink_
 
 LOG = logging.getLogger(__name__)
 
@@ -134,7 +133,6 @@ class Runtime:
             self.matchmaker,
             self._spans_hosts,
             self.counters,
-            self._forward,
         )
         self._show_statistics()
 
@@ -175,6 +173,7 @@ class Runtime:
         for abandoned in self.pool.close(deadline):
             LOG.warning('cleanup does not wait any longer for %s', abandoned)
         # What must happen needs a moment even if the deadline has passed.
+        self.reception.give_back()
         last = clock.Deadline(
             max(deadline.left(), 0.5) + self._settings.linger
         )
@@ -201,7 +200,7 @@ class Runtime:
         Sending goes on to work, for those who send while they exit. If
         something is still being done, so does answering it.
         """
-        self.reception.pass_on(deadline)
+        self.reception.give_back()
         left = self.reception.unfinished.count
         if left:
             LOG.warning(
@@ -285,29 +284,6 @@ class Runtime:
         return sockets.PeerSocket(
             self._context, endpoint, self._socket_options
         )
-
-    def _forward(
-        self, delivery: sink_.Delivery, deadline: clock.Deadline
-    ) -> None:
-        header = delivery.header
-        where = address.Address(
-            address.Scope.NOTIFICATION, header.exchange, header.topic
-        )
-        try:
-            self.notifier.forward(
-                where,
-                header.server,
-                delivery.body,
-                deadline=deadline,
-            )
-        except oslo_messaging.MessagingException as error:
-            LOG.error(
-                'notification %s to %s was requeued by a listener that '
-                'stopped, and is lost: %s',
-                header.message_id.hex(),
-                where,
-                error,
-            )
 
     def _sleep(self, seconds: float) -> None:
         if self._closing.wait(seconds):

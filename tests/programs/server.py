@@ -102,11 +102,15 @@ class Namespaced:
 
 
 class NotificationEndpoint:
-    def __init__(self, server, requeue):
+    def __init__(self, server, requeue, delay):
         self._server = server
         self._requeue = requeue
+        self._delay = delay
 
     def _note(self, priority, event_type, payload):
+        if self._delay:
+            tell(entered=payload, server=self._server)
+            time.sleep(self._delay)
         tell(
             notified=payload,
             event_type=event_type,
@@ -135,6 +139,7 @@ def parse():
     parser.add_argument('--notifications', action='store_true')
     parser.add_argument('--listener-pool')
     parser.add_argument('--requeue', type=int, default=0)
+    parser.add_argument('--delay', type=float, default=0.0)
     return parser.parse_args()
 
 
@@ -144,7 +149,7 @@ def make_server(conf, args):
         return transport, oslo_messaging.get_notification_listener(
             transport,
             [oslo_messaging.Target(topic=args.topic, exchange=args.exchange)],
-            [NotificationEndpoint(args.server, args.requeue)],
+            [NotificationEndpoint(args.server, args.requeue, args.delay)],
             executor='threading',
             pool=args.listener_pool,
             allow_requeue=True,

@@ -20,7 +20,6 @@ from tests.fixtures import waiting
 from tests.unit.server import fakes
 from zmq_driver import address
 from zmq_driver import clock
-from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver import inherited
 from zmq_driver import ipc
@@ -31,7 +30,6 @@ from zmq_driver import socket_options
 from zmq_driver import statistics
 from zmq_driver.matchmaker import local
 from zmq_driver.matchmaker import sweep
-from zmq_driver.server import sink as sinks
 
 WHERE = address.Address(address.Scope.RPC, 'exchange', 'topic')
 EVENTS = address.Address(address.Scope.NOTIFICATION, 'exchange', 'topic.info')
@@ -292,30 +290,6 @@ def test_listener_that_cannot_leave_does_not_keep_the_others(
     assert caplog.text.count('could not be withdrawn') == 3
 
 
-@pytest.mark.spec('DL-35')
-@pytest.mark.spec('LC-05')
-def test_what_comes_back_late_is_passed_on_within_one_deadline(
-    make, monkeypatch
-):
-    one = make()
-    deadlines = []
-    monkeypatch.setattr(
-        one.reception,
-        '_forward',
-        lambda delivery, deadline: deadlines.append(deadline),
-    )
-    listener = one.listen_for_notifications([EVENTS], 'pool')
-    for n in range(4):
-        assert listener.deliver(fakes.delivery(number=n)) is None
-    batch = listener.poll(30, batch_size=4)
-    listener.stop()
-    for message in batch:
-        message.requeue()
-    listener.cleanup()
-    assert len(deadlines) == 4
-    assert all(deadline is deadlines[0] for deadline in deadlines)
-
-
 @pytest.mark.spec('DL-76')
 def test_exit_does_not_wait_for_what_was_dropped(make):
     one = make()
@@ -331,31 +305,6 @@ def test_exit_does_not_wait_for_what_was_dropped(make):
         assert one.finish(clock.Deadline(30))
     finally:
         gc.enable()
-
-
-@pytest.mark.spec('DL-35')
-def test_notification_that_nobody_takes_back_is_logged(make, caplog):
-    one = make()
-    header = envelope.decode(
-        (
-            envelope.encode_request(
-                bytes(16),
-                'exchange',
-                'topic.info',
-                '',
-                envelope.ANY_INCARNATION,
-                1.0,
-                0.0,
-                envelope.NOTIFICATION,
-            ),
-            b'body',
-        )
-    ).header
-    one._forward(
-        sinks.Delivery(b'id', header, b'body', {}, {}), clock.Deadline(1)
-    )
-    assert 'is lost' in caplog.text
-    assert 'exchange/topic.info' in caplog.text
 
 
 @pytest.mark.spec('ST-03')

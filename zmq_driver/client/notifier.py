@@ -76,28 +76,6 @@ class Notifier:
                 )
             attempts.pause()
 
-    def forward(
-        self,
-        where: address.Address,
-        listener_pool: str,
-        body: bytes,
-        *,
-        deadline: clock.Deadline,
-    ) -> None:
-        """Give a notification that came back to another member of its pool.
-
-        :raises oslo_messaging.MessagingException: nobody took it
-        """
-        message_id = self._ids.next()
-        served = self._notify_pools(
-            [listener_pool], where, body, message_id, deadline, None
-        )
-        if not served:
-            raise errors.DeliveryRefused(
-                f'listener pool {listener_pool!r} of {where} has no member '
-                f'any more'
-            )
-
     def _listener_pools(
         self,
         where: address.Address,

@@ -14,6 +14,10 @@ from zmq_driver.server import stall as stall_
 
 LOG = logging.getLogger(__name__)
 
+#: What is not finished when it was taken: a call until it is answered, a
+#: notification until it was handled.
+_UNDER_WAY = envelope.WANT_REPLY | envelope.NOTIFICATION
+
 #: Hands a request to its listener, or says why not.
 Deliver = Callable[
     [recent_.Record, envelope.Message], envelope.NackReason | None
@@ -65,7 +69,7 @@ class Admission:
         finally:
             if not taken:
                 self._recent.refuse(record)
-        if taken and not header.flags & envelope.WANT_REPLY:
+        if taken and not header.flags & _UNDER_WAY:
             self._recent.finish(record)
         return reason
 
@@ -90,3 +94,10 @@ class Admission:
         if repeat.answer is not None:
             self._send(routing_id, *repeat.answer)
         return None
+
+
+def is_acknowledged_now(header: envelope.Header) -> bool:
+    """Return whether its ACK says that a request was taken, not handled."""
+    handled = header.flags & envelope.NOTIFICATION
+    is_probe = header.codec == envelope.CODEC_NONE
+    return bool(header.flags & envelope.WANT_ACK) and (is_probe or not handled)

@@ -249,6 +249,8 @@ def _text_of(error: BaseException) -> str:
 class NotificationIncoming(_oslo.IncomingMessage):  # type: ignore[misc]
     """A notification on its way through a listener.
 
+    Its sender waits, or keeps it, until it is acknowledged.
+
     Thread: any; oslo.messaging answers from executor workers.
     """
 
@@ -267,7 +269,7 @@ class NotificationIncoming(_oslo.IncomingMessage):  # type: ignore[misc]
         super().__init__(delivery.ctxt, delivery.message)
         self.msg_id = delivery.header.message_id.hex()
         self._router = router
-        self.delivery = delivery
+        self._delivery = delivery
         #: How often the listener asked to see it again.
         self.requeued = 0
         self._finished: Callable[[], None] | None = finished
@@ -278,15 +280,39 @@ class NotificationIncoming(_oslo.IncomingMessage):  # type: ignore[misc]
         """Free the place of one whose endpoint was ended from outside."""
         finished = getattr(self, '_finished', None)
         if finished is not None:
-            self._router.abandoned.add(finished)
+            self._router.abandoned.add(
+                functools.partial(
+                    _give_back,
+                    self._router,
+                    self._delivery,
+                    envelope.NackReason.FAILED,
+                    finished,
+                )
+            )
 
     def acknowledge(self) -> None:
-        """Be done with the notification."""
-        if os.getpid() != self._pid:
-            return
-        finished, self._finished = self._finished, None
+        """Be done with the notification: its sender may forget it."""
+        finished = self._take_finished()
         if finished is not None:
-            finished()
+            try:
+                self._router.settlement.acknowledge(
+                    self._delivery.record, self._delivery.header
+                )
+            finally:
+                finished()
+
+    def turn_away(self) -> None:
+        """Give the notification back: its sender finds another listener."""
+        finished = self._take_finished()
+        if finished is not None:
+            stopped = envelope.NackReason.STOPPED
+            _give_back(self._router, self._delivery, stopped, finished)
+
+    def _take_finished(self) -> Callable[[], None] | None:
+        if os.getpid() != self._pid:
+            return None
+        finished, self._finished = self._finished, None
+        return finished
 
     def requeue(self) -> None:
         """Let the listener see the notification again, a little later."""
@@ -294,3 +320,16 @@ class NotificationIncoming(_oslo.IncomingMessage):  # type: ignore[misc]
             return
         self.requeued += 1
         self._requeue(self)
+
+
+def _give_back(
+    router: router_.Router,
+    delivery: sink_.Delivery,
+    reason: envelope.NackReason,
+    finished: Callable[[], None],
+) -> None:
+    """Refuse a notification after it was taken."""
+    try:
+        router.settlement.turn_away(delivery.record, delivery.header, reason)
+    finally:
+        finished()

@@ -237,14 +237,11 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         router: router_.Router,
         backlog: backlog_.Backlog,
         counters: counters_.Counters,
-        forward: Callable[[Sequence[sink_.Delivery]], None],
         time: clock.Clock = clock.monotonic,
     ) -> None:
         """Describe the listener; it receives once it is opened.
 
         :param backlog: counts the notifications that are in its hands
-        :param forward: sends notifications to another member of the
-            listener pool; called with what was requeued after the stop
         """
         super().__init__()
         self.incarnation = subscription.incarnation
@@ -252,14 +249,12 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         self._router = router
         self._backlog = backlog
         self._counters = counters
-        self._forward = forward
         self._time = time
         self._changed = threading.Condition(threading.Lock())
         # Under the lock: what can be polled, what can be polled later (with
-        # the time from which on), what came back too late.
+        # the time from which on).
         self._ready: list[incoming.NotificationIncoming] = []
         self._paused: list[tuple[float, incoming.NotificationIncoming]] = []
-        self._homeless: list[sink_.Delivery] = []
         self._stopped = False
         self._polling_ends = False
         self._pid = os.getpid()
@@ -310,27 +305,30 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         """Receive no more, because the driver ends; poll() still waits.
 
         oslo.messaging's loop goes on to poll until it is told to stop, and
-        would spin if poll() returned at once with nothing.
+        would spin if poll() returned at once with nothing. What it was given
+        to see again later is given back to its sender.
         """
         self._subscription.close(self, deadline)
         with self._changed:
             self._stopped = True
-            self._ready += [message for _, message in self._paused]
-            self._paused.clear()
+            paused, self._paused = self._paused, []
             self._changed.notify_all()
+        for _, message in paused:
+            message.turn_away()
 
     def cleanup(self) -> None:
-        """Stop, and pass on what came back after the stop."""
+        """Stop, and give back what nobody has polled."""
         if os.getpid() != self._pid:
             return
         self.stop()
-        self._forward(self.take_homeless())
+        self.give_back()
 
-    def take_homeless(self) -> list[sink_.Delivery]:
-        """Return what was requeued after the stop, and forget it."""
+    def give_back(self) -> None:
+        """Give to its sender what was not polled, which nobody will do."""
         with self._changed:
-            homeless, self._homeless = self._homeless, []
-        return homeless
+            ready, self._ready = self._ready, []
+        for message in ready:
+            message.turn_away()
 
     def serves(self, header: envelope.Header) -> bool:
         """Return whether a notification is addressed to this listener."""
@@ -358,12 +356,12 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         pause = min(longest, first * 2 ** min(message.requeued - 1, 16))
         ready_at = self._time() + pause * random.uniform(0.5, 1.0)
         with self._changed:
-            if self._stopped:
-                self._homeless.append(message.delivery)
-                message.acknowledge()
-            else:
+            stopped = self._stopped
+            if not stopped:
                 self._paused.append((ready_at, message))
                 self._changed.notify()
+        if stopped:
+            message.turn_away()
 
     def _wait_locked(self, count: int, timeout: float | None) -> None:
         """Wait until *count* messages are ready, or the stop."""

@@ -70,7 +70,7 @@ class Repeat(NamedTuple):
     known: bool
     #: Whether nothing is left to answer but that it may have run.
     forgotten: bool = False
-    #: The answer of a call, to be sent again.
+    #: The answer of a call or notification, to be sent again.
     answer: Answer | None = None
     #: Whether its sender was told before that it is not taken.
     refused: bool = False
@@ -155,7 +155,8 @@ class Recent:
     def finish(self, record: Record, answer: Answer | None = None) -> bytes:
         """Keep what became of a request; repeats are answered with it.
 
-        :param answer: what a call is answered; None: it is no call
+        :param answer: what a call is answered; None: it is no call. The ACK
+            of a notification need not be kept.
         :returns: the connection to send the answer to
         """
         with self._lock:
@@ -242,7 +243,7 @@ def _repeat_locked(
 ) -> Repeat:
     if record.refused:
         return Repeat(known=True, refused=True)
-    if not header.flags & envelope.WANT_REPLY:
+    if not header.flags & (envelope.WANT_REPLY | envelope.NOTIFICATION):
         return Repeat(known=True)
     if record.finished_at is None:
         resent = header.flags & envelope.RESENT
@@ -250,6 +251,9 @@ def _repeat_locked(
         if resent or not record.resent:
             record.routing_id, record.resent = routing_id, resent
         return Repeat(known=True)
+    if header.flags & envelope.NOTIFICATION:
+        ack = envelope.encode_ack(header.message_id)
+        return Repeat(known=True, answer=(ack, b''))
     if record.answer is None:
         return Repeat(known=True, forgotten=True)
     return Repeat(known=True, answer=record.answer)

@@ -29,6 +29,7 @@ from zmq_driver.server import admission
 from zmq_driver.server import channel as channel_
 from zmq_driver.server import leaving
 from zmq_driver.server import recent as recent_
+from zmq_driver.server import settlement
 from zmq_driver.server import sink as sink_
 from zmq_driver.server import stall
 
@@ -78,6 +79,10 @@ class Router:
         #: What the router thread does for messages that were dropped.
         self.abandoned = abandoned.Abandoned()
         self._stall = stall.Stall(counters)
+        #: Answers notifications that were taken.
+        self.settlement = settlement.Settlement(
+            self._recent, counters, self.send
+        )
         self._admission = admission.Admission(
             self._recent, self._stall, counters, self._deliver, self.send
         )
@@ -348,7 +353,7 @@ class Router:
         if reason is not None:
             self._counters.add('messages_refused')
             answer = envelope.encode_nack(header.message_id, reason)
-        elif header.flags & envelope.WANT_ACK:
+        elif admission.is_acknowledged_now(header):
             answer = envelope.encode_ack(header.message_id)
         else:
             return

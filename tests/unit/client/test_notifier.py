@@ -190,27 +190,6 @@ def test_last_listener_that_leaves_and_no_retry(world):
     assert caught.value.may_have_run is False
 
 
-@pytest.mark.spec('DL-35')
-def test_forwarded_notification_goes_to_its_own_pool(world):
-    mine = Members(world, 'mine', fakes.ack)
-    other = Members(world, 'other', fakes.ack)
-    world.notifier.forward(
-        fakes.NOTES, 'mine', fakes.BODY, deadline=world.deadline()
-    )
-    assert (mine.got(), other.got()) == (1, 0)
-
-
-@pytest.mark.spec('DL-35')
-def test_forwarding_to_nobody_fails_at_once(world):
-    Members(world, 'other', fakes.ack)
-    start = world.clock()
-    with pytest.raises(errors.DeliveryRefused, match="'mine'"):
-        world.notifier.forward(
-            fakes.NOTES, 'mine', fakes.BODY, deadline=world.deadline()
-        )
-    assert world.clock() == start
-
-
 @pytest.mark.spec('DL-01')
 def test_only_member_that_died_with_it_may_have_run_it(world):
     members = Members(world, 'audit', fakes.silence)

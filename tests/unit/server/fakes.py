@@ -53,6 +53,8 @@ class Router:
 
     def __init__(self):
         self.sent = []
+        #: It answers notifications itself.
+        self.settlement = self
         self.story = []
         self.abandoned = abandoned.Abandoned()
         self.detach_left = None
@@ -63,6 +65,14 @@ class Router:
 
     def reply(self, record, header, body):
         self.send(record.routing_id, header, body)
+
+    def acknowledge(self, record, header):
+        ack = envelope.encode_ack(header.message_id)
+        self.send(record.routing_id, ack)
+
+    def turn_away(self, record, header, reason):
+        nack = envelope.encode_nack(header.message_id, reason)
+        self.send(record.routing_id, nack)
 
     def expire(self, record, message_id):
         nack = envelope.encode_nack(message_id, envelope.NackReason.EXPIRED)

@@ -333,8 +333,10 @@ def test_what_has_no_limit_is_started_however_late(
     assert done == [True]
 
 
-def test_notification_is_acknowledged_or_requeued(router, done):
+@pytest.mark.spec('NS-30')
+def test_notification_is_acknowledged_when_it_is_handled(done):
     back = []
+    router = fakes.Router()
     one = incoming.NotificationIncoming(
         router,
         fakes.delivery(flags=envelope.NOTIFICATION),
@@ -344,8 +346,11 @@ def test_notification_is_acknowledged_or_requeued(router, done):
     one.requeue()
     one.requeue()
     assert (one.requeued, back, done) == (2, [one, one], [])
+    assert not router.sent
     one.acknowledge()
     assert done == [True]
+    [(_, answer)] = router.sent
+    assert answer.header.kind is envelope.Kind.ACK
 
 
 @pytest.mark.spec('DL-76')
@@ -375,6 +380,7 @@ def test_call_whose_method_ends_without_a_reply(router, done, error):
 
 
 @pytest.mark.spec('DL-76')
+@pytest.mark.spec('NS-33')
 def test_place_of_a_notification_that_was_dropped(router, done):
     def make():
         return incoming.NotificationIncoming(
@@ -389,6 +395,8 @@ def test_place_of_a_notification_that_was_dropped(router, done):
     assert not done
     router.abandoned.settle()
     assert done == [True]
+    [(_, answer)] = router.sent
+    assert answer.header.reason is envelope.NackReason.FAILED
     make().acknowledge()
     gc.collect()
     router.abandoned.settle()

@@ -89,12 +89,7 @@ def rpc(router, subscription):
 
 
 @pytest.fixture
-def forwarded():
-    return []
-
-
-@pytest.fixture
-def notes(router, registry, forwarded):
+def notes(router, registry):
     """Give a factory of notification listeners for which no time passes."""
 
     def make(backlog=10, is_open=True):
@@ -107,7 +102,6 @@ def notes(router, registry, forwarded):
             router,
             new_backlog(backlog),
             counters.Counters(),
-            forwarded.extend,
             clock,
         )
         listener.clock = clock
@@ -121,6 +115,14 @@ def notes(router, registry, forwarded):
 
 def note(number):
     return fakes.delivery(flags=envelope.NOTIFICATION, number=number)
+
+
+def answers(router):
+    """Return the number of each message with the reason of its NACK."""
+    return [
+        (int.from_bytes(m.header.message_id, 'big'), m.header.reason)
+        for _, m in router.sent
+    ]
 
 
 def numbers(batch):
@@ -465,18 +467,31 @@ def test_pauses_do_not_delay_a_batch(notes):
     assert numbers(batch) == [1, 0]
 
 
-def test_stop_lets_poll_return_what_there_is(notes):
+@pytest.mark.spec('NS-34')
+def test_stop_lets_poll_return_what_nobody_has_seen(notes, router):
     one = notes()
     for n in range(3):
         one.deliver(note(n))
     one.poll()[0].requeue()
     one.stop()
-    assert sorted(numbers(one.poll(batch_size=9, batch_timeout=60))) == [
-        0,
-        1,
-        2,
-    ]
+    assert answers(router) == [(0, STOPPED)]
+    assert numbers(one.poll(batch_size=9, batch_timeout=60)) == [1, 2]
     assert one.poll() == []
+    assert one._backlog._messages == 2
+
+
+@pytest.mark.spec('NS-34')
+def test_end_gives_back_what_nobody_has_polled(notes, router):
+    one = notes()
+    for n in range(3):
+        one.deliver(note(n))
+    [polled] = one.poll()
+    for _ in range(2):
+        one.cleanup()
+    assert answers(router) == [(1, STOPPED), (2, STOPPED)]
+    polled.acknowledge()
+    assert answers(router)[2:] == [(0, 0)]
+    assert one._backlog._messages == 0
 
 
 def test_stop_ends_a_poll_that_waits(notes):
@@ -497,7 +512,6 @@ def test_stop_ends_a_poll_of_another_thread(router, registry):
         router,
         new_backlog(10),
         counters.Counters(),
-        lambda deliveries: None,
     )
     one.open(clocks.Deadline(30))
     got = []
@@ -536,15 +550,15 @@ def test_polls_after_the_stop_are_no_busy_loop(notes):
 
 
 @pytest.mark.spec('DL-35')
-def test_what_comes_back_after_the_stop_is_passed_on(notes, forwarded):
+def test_what_comes_back_after_the_stop_is_given_back(notes, router):
     one = notes()
     for n in range(2):
         one.deliver(note(n))
     batch = one.poll(batch_size=2)
     one.stop()
+    assert not router.sent
     for message in batch:
         message.requeue()
-    assert not forwarded
     one.cleanup()
-    one.cleanup()
-    assert [delivery.message['n'] for delivery in forwarded] == [0, 1]
+    assert answers(router) == [(0, STOPPED), (1, STOPPED)]
+    assert one._backlog._messages == 0

@@ -78,9 +78,7 @@ def test_answer_is_given_again(recent, repeat):
         )
 
 
-@pytest.mark.parametrize(
-    'flags', [0, envelope.WANT_ACK, envelope.FANOUT, envelope.NOTIFICATION]
-)
+@pytest.mark.parametrize('flags', [0, envelope.WANT_ACK, envelope.FANOUT])
 @pytest.mark.spec('DL-50')
 def test_what_has_no_reply_is_only_known(recent, flags):
     header = request(flags=flags)
@@ -88,6 +86,31 @@ def test_what_has_no_reply_is_only_known(recent, flags):
     assert recent.take(header, b'new') == recents.Repeat(known=True)
     recent.finish(record)
     assert recent.take(header, b'new') == recents.Repeat(known=True)
+
+
+@pytest.mark.spec('NS-31')
+def test_notification_is_under_way_until_it_is_handled(recent):
+    flags = envelope.NOTIFICATION | envelope.WANT_ACK
+    record = recent.take(request(flags=flags), b'old')
+    for routing_id in (b'new', b'newer'):
+        again = request(flags=flags | envelope.RESENT)
+        assert recent.take(again, routing_id) == recents.Repeat(known=True)
+        assert record.routing_id == routing_id
+    assert recent.finish(record) == b'newer'
+    repeat = recent.take(request(flags=flags), b'newest')
+    ack = envelope.decode(repeat.answer).header
+    assert ack.kind is envelope.Kind.ACK
+    assert ack.message_id == request().message_id
+
+
+@pytest.mark.spec('NS-34')
+def test_notification_that_was_given_back_can_be_taken_again(recent):
+    header = request(flags=envelope.NOTIFICATION)
+    assert recent.refuse(recent.take(header, b'old')) == b'old'
+    record = recent.take(header, b'new')
+    recent.finish(record)
+    assert recent.refuse(record) == b'new'
+    assert recent.take(header, b'newer').known
 
 
 @pytest.mark.spec('DL-50')

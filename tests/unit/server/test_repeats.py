@@ -20,6 +20,7 @@ ID = b'maker---' + bytes(8)
 CALL = envelope.WANT_REPLY
 RESENT = CALL | envelope.RESENT
 CAST = envelope.WANT_ACK
+NOTE = envelope.WANT_ACK | envelope.NOTIFICATION
 ACK, NACK = envelope.Kind.ACK, envelope.Kind.NACK
 REPLY, HEARTBEAT = envelope.Kind.REPLY, envelope.Kind.HEARTBEAT
 FORGOTTEN = envelope.NackReason.FORGOTTEN
@@ -150,10 +151,7 @@ def test_answered_call_is_answered_again(connect, send, handle, sink, gone):
 
 
 @pytest.mark.spec('DL-50')
-@pytest.mark.parametrize(
-    'flags',
-    [CAST, CAST | envelope.FANOUT, CAST | envelope.NOTIFICATION],
-)
+@pytest.mark.parametrize('flags', [CAST, CAST | envelope.FANOUT])
 def test_what_was_acknowledged_is_acknowledged_again(
     connect, send, sink, flags
 ):
@@ -165,6 +163,53 @@ def test_what_was_acknowledged_is_acknowledged_again(
     send(new, flags)
     answer(new, ACK)
     assert len(sink.got) == 1
+
+
+@pytest.fixture
+def handle_note(router, sink):
+    """Give what a listener has of the n-th message handed over."""
+
+    def message(number=0):
+        waiting.until(lambda: len(sink.got) > number, 'request')
+        return incoming.NotificationIncoming(
+            router, sink.got[number], lambda: None, lambda message: None
+        )
+
+    return message
+
+
+@pytest.mark.spec('NS-30')
+@pytest.mark.spec('NS-31')
+def test_notification_is_acknowledged_where_it_was_asked_last(
+    connect, send, handle_note, sink
+):
+    old, new = connect(), connect()
+    send(old, NOTE)
+    message = handle_note()
+    nothing_more(old, send)
+    send(new, NOTE | envelope.RESENT)
+    nothing_more(new, send)
+    message.acknowledge()
+    answer(new, ACK)
+    nothing_more(old, send)
+    for flags in (NOTE, NOTE | envelope.RESENT):
+        send(old, flags)
+        answer(old, ACK)
+    assert len(sink.got) == 1
+
+
+@pytest.mark.spec('NS-34')
+def test_notification_that_is_given_back_can_be_sent_again(
+    connect, send, handle_note, sink
+):
+    client = connect()
+    send(client, NOTE)
+    handle_note().turn_away()
+    assert answer(client, NACK).header.reason is envelope.NackReason.STOPPED
+    send(client, NOTE)
+    handle_note(1).acknowledge()
+    answer(client, ACK)
+    assert len(sink.got) == 2
 
 
 @pytest.mark.spec('DL-50')
