@@ -80,6 +80,9 @@ class Counters:
         'messages_forgotten': 'requests sent again that may have run before',
         'replies_unroutable': 'replies whose client is gone',
         'requeued': 'notifications that a listener asked to see again',
+        'notifications_delivered_late': (
+            'stored copies of notifications that a listener has handled'
+        ),
         'notifications_stored': 'notifications stored for some pool',
         'notifications_dropped': (
             'stored copies of notifications dropped at a bound of the store'

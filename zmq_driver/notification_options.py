@@ -90,6 +90,26 @@ OPTIONS = [
         'none of whose members is there. After it the pool is forgotten, '
         'together with the notifications that wait for it; this is logged.',
     ),
+    option_types.seconds(
+        'notification_direct_timeout',
+        0.05,
+        0.001,
+        help='Seconds within which a listener must have handled a '
+        'notification that it is sent directly; beyond that, it is stored '
+        'and the notifier goes on. The wait for a connection counts. A '
+        'larger value stores less when listeners are slow, and holds up '
+        'the notifier for longer. Without a store, notify_timeout counts.',
+    ),
+    cfg.IntOpt(
+        'notification_max_deliveries',
+        default=10,
+        min=1,
+        help='How many listeners are given a stored notification that none '
+        'of them handles, because it ends or fails, before it is put aside '
+        'as a dead letter. A larger value survives more restarts of '
+        'listeners; a smaller one saves them from a notification that '
+        'kills whoever gets it.',
+    ),
 ]
 
 
@@ -108,3 +128,5 @@ class NotificationSettings:
     notification_store_max_age: float = _WEEK
     notification_store_overflow: str = 'refuse'
     notification_pool_retention: float = _WEEK
+    notification_direct_timeout: float = 0.05
+    notification_max_deliveries: int = 10

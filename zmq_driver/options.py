@@ -81,8 +81,9 @@ _OPTIONS = [
         'notify_timeout',
         30.0,
         0.001,
-        help='Seconds within which a listener of each listener pool must '
-        'acknowledge that it has received a notification.',
+        help='Seconds that storing a notification may take. If '
+        'notification_store is "none": seconds within which a listener of '
+        'each listener pool must have handled it.',
     ),
     cfg.IntOpt(
         'max_message_size',

@@ -36,6 +36,8 @@ from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.matchmaker import cache as matchmaker_cache
 from zmq_driver.matchmaker import refreshed
 from zmq_driver.server import listener as listener_
+from zmq_driver.store import base as store_
+from zmq_driver.store import loading
 
 LOG = logging.getLogger(__name__)
 
@@ -115,7 +117,8 @@ class Runtime:
                 ),
             )
         )
-        self.rpc, self.notifier = clients.assemble(
+        self._store = self._make_store(matchmaker, virtual_host, url)
+        self.rpc, self.notifier, self._outbox = clients.assemble(
             self.pool,
             self.matchmaker,
             self._suspects,
@@ -123,6 +126,9 @@ class Runtime:
             settings,
             self._sleep,
             allowed_remote_exmods,
+            self._store,
+            self._open_stream,
+            self.member,
         )
         self.reception = reception.Reception(
             settings,
@@ -154,9 +160,21 @@ class Runtime:
         :raises errors.ListenFailure: this process cannot be reached
         """
         exiting.end_well(self)
-        return self.reception.listen_for_notifications(
+        listener = self.reception.listen_for_notifications(
             addresses, listener_pool
         )
+        self._outbox.start()
+        try:
+            for where in addresses:
+                self._store.saw(where, [listener_pool])
+        except store_.StoreError as error:
+            LOG.warning(
+                'listener pool %r gets no notifications of this host that '
+                'come while it is away: %s',
+                listener_pool,
+                error,
+            )
+        return listener
 
     def close(self, deadline: clock.Deadline) -> None:
         """End everything, in the order in which it depends on each other.
@@ -169,11 +187,13 @@ class Runtime:
         exiting.end_no_more(self)
         statistics.withdraw(self)
         self.reception.withdraw(deadline)
+        self.reception.give_back()
+        self._outbox.close(deadline)
         self.matchmaker.close(deadline)
         for abandoned in self.pool.close(deadline):
             LOG.warning('cleanup does not wait any longer for %s', abandoned)
         # What must happen needs a moment even if the deadline has passed.
-        self.reception.give_back()
+        self._store.close()
         last = clock.Deadline(
             max(deadline.left(), 0.5) + self._settings.linger
         )
@@ -220,6 +240,7 @@ class Runtime:
         """Let go of this in a forked child, without using a socket."""
         self.matchmaker.forget()
         self.reception.forget()
+        self._store.forget()
 
     def stats(self) -> statistics.DriverStats:
         """Return the figures of this moment.
@@ -270,6 +291,22 @@ class Runtime:
         )
         return refreshed.cache_for(backend, settings, self._drop_sockets)
 
+    def _make_store(
+        self,
+        matchmaker: str,
+        virtual_host: str,
+        url: oslo_messaging.TransportURL | None,
+    ) -> store_.NotificationStore:
+        return loading.make_store(
+            store_.StoreSettings(
+                directory=self._directory,
+                site=loading.site(matchmaker, virtual_host, url),
+                options=self._settings,
+                counters=self.counters,
+                url=url,
+            )
+        )
+
     def _drop_sockets(self, routes: Iterable[address.Route]) -> None:
         """Forget listeners that have left, and close idle sockets to them."""
         for route in routes:
@@ -283,6 +320,14 @@ class Runtime:
         """
         return sockets.PeerSocket(
             self._context, endpoint, self._socket_options
+        )
+
+    def _open_stream(self, endpoint: str) -> sockets.PeerSocket:
+        return sockets.PeerSocket(
+            self._context,
+            endpoint,
+            self._socket_options,
+            socket_options.PIPE_STREAMED,
         )
 
     def _sleep(self, seconds: float) -> None:

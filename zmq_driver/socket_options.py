@@ -19,6 +19,8 @@ LISTEN_BACKLOG = 4096
 #: stranger can fill it.
 PIPE_RECEIVED = 4
 PIPE_SENT = 16
+#: The same where many are sent at once: more than twice as many (stream).
+PIPE_STREAMED = 1024
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,6 +56,7 @@ class PeerSocket(ownership.Owned):
         '_connector',
         '_context',
         '_endpoint',
+        '_most_sent',
         '_options',
         '_rcvtimeo_ms',
         '_socket',
@@ -66,16 +67,18 @@ class PeerSocket(ownership.Owned):
         context: context_.DriverContext,
         endpoint: str,
         options: socket_options.SocketOptions,
+        most_sent: int = socket_options.PIPE_SENT,
     ) -> None:
         """Open the socket and start to connect; does not wait.
 
-        :param endpoint: as the peer's ROUTER is bound
+        :param most_sent: messages that libzmq holds before they have gone
         :raises zmq.ZMQError: no descriptor is left, or a bad endpoint
         """
         super().__init__()
         self._context = context
         self._endpoint = endpoint
         self._options = options
+        self._most_sent = most_sent
         self._rcvtimeo_ms = -1
         #: Makes the connection, until there is one.
         self._connector: connecting.Connector | None = connecting.Connector(
@@ -92,6 +95,7 @@ class PeerSocket(ownership.Owned):
             # Queue nothing for a peer that is not connected, so that a send
             # either reaches the connection or reports EAGAIN.
             socket.set(zmq.IMMEDIATE, 1)
+            socket.set(zmq.SNDHWM, self._most_sent)
             socket.set(zmq.RECONNECT_IVL, -1)
             # The router has to know of the connection before it hears a
             # request, so that it can take leave (DL-70).

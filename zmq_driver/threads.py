@@ -20,6 +20,7 @@ ROLES = (
     'renewal',
     'watch',
     'refresh',
+    'drain',
 )
 
 

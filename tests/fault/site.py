@@ -88,7 +88,12 @@ class Site:
 
     def url(self, name, **options):
         """Return the transport URL of the process *name*."""
-        options = {'rpc_zmq_ipc_dir': self.ipc_dir(name), **options, **OPTIONS}
+        options = {
+            'rpc_zmq_ipc_dir': self.ipc_dir(name),
+            'notification_store_directory': self.store_dir(name),
+            **options,
+            **OPTIONS,
+        }
         query = urllib.parse.urlencode(options, safe='/')
         match self.kind:
             case 'tcp':
@@ -104,6 +109,13 @@ class Site:
         if not self.spans_hosts:
             return self.shared_dir
         path = self.directory / f'ipc-{name}'
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+    def store_dir(self, name):
+        """The ipc directory is small, so that it can be filled."""
+        host = name if self.spans_hosts else 'host'
+        path = self.directory / f'store-{host}'
         path.mkdir(mode=0o700, exist_ok=True)
         return path
 

@@ -151,7 +151,7 @@ def test_killed_parent_is_registered_no_more_while_its_child_lives(
         assert not nobody('parent')
         program.kill()
         assert nobody('parent')
-        one = notifier(retry=0)
+        one = notifier('&notification_store=none', retry=0)
         with pytest.raises(errors.DeliveryRefused, match='nobody listens'):
             one.transport._send_notification(
                 oslo_messaging.Target(topic=f'{one._topics[0]}.info'),

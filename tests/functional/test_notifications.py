@@ -14,6 +14,9 @@ from zmq_driver import errors
 #: Seconds after which something hangs, on a machine that is busy.
 HANG = 30
 
+#: What makes the driver do without a store.
+UNSTORED = '&notification_store=none'
+
 PRIORITIES = ['audit', 'debug', 'info', 'warn', 'error', 'critical', 'sample']
 
 
@@ -199,7 +202,7 @@ def test_every_priority_reaches_its_method_only(listen, notifier):
 def test_priority_that_no_endpoint_has_is_refused(listener, send):
     listener('l')  # has methods for info and error
     with pytest.raises(errors.DeliveryRefused):
-        send(priority='sample', retry=0)
+        send(priority='sample', retry=0, query=UNSTORED)
 
 
 @pytest.mark.spec('DL-30')
@@ -256,7 +259,7 @@ def test_nobody_listens_until_the_timeout(send):
     with pytest.raises(
         errors.DeliveryRefused, match='nobody listens'
     ) as caught:
-        send(query='&notify_timeout=0.5')
+        send(query=f'{UNSTORED}&notify_timeout=0.5')
     assert 0.5 <= time.monotonic() - start < 5
     assert caught.value.may_have_run is False
 
@@ -265,20 +268,20 @@ def test_nobody_listens_until_the_timeout(send):
 def test_nobody_listens_and_no_retry(send):
     start = time.monotonic()
     with pytest.raises(errors.DeliveryRefused):
-        send(retry=0)
+        send(retry=0, query=UNSTORED)
     assert time.monotonic() - start < 10
 
 
 @pytest.mark.spec('DL-32')
 def test_notifier_of_oslo_logs_what_nobody_took(notifier, caplog):
-    notifier(retry=0).info({}, 'event', {})
+    notifier(UNSTORED, retry=0).info({}, 'event', {})
     assert 'nobody listens' in caplog.text
 
 
 @pytest.mark.spec('DL-32')
 def test_listener_that_appears_gets_what_waits(listen, transport_of, send):
     recorder = Recorder()
-    transport = transport_of()
+    transport = transport_of(UNSTORED)
     sender = threading.Thread(
         target=send, args=['late'], kwargs={'transport': transport}
     )
@@ -294,7 +297,7 @@ def test_listener_that_appears_gets_what_waits(listen, transport_of, send):
 @pytest.mark.spec('DL-32')
 def test_nothing_is_stored(listen, send):
     with pytest.raises(errors.DeliveryRefused):
-        send('lost', retry=0)
+        send('lost', retry=0, query=UNSTORED)
     recorder = Recorder()
     listen(recorder)
     send('seen')
@@ -365,7 +368,9 @@ def test_listener_that_is_killed_has_lost_nothing(listener, send):
 def test_notifier_without_a_store_waits_until_it_is_handled(listen, send):
     stubborn = Stubborn()
     listen(stubborn)
-    sender = threading.Thread(target=send, args=['only'])
+    sender = threading.Thread(
+        target=send, args=['only'], kwargs={'query': UNSTORED}
+    )
     sender.start()
     assert stubborn.entered.wait(HANG)
     sender.join(0.5)

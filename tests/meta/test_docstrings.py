@@ -21,6 +21,7 @@ THREADS = {
     'any one',
     'caller holds the pool lock',
     'caller holds the lock',
+    'drain',
     'main',
     'owner only',
     'router',

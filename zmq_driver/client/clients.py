@@ -10,13 +10,16 @@ from zmq_driver import options
 from zmq_driver import pool as pool_
 from zmq_driver import sockets
 from zmq_driver.client import delivery as delivery_
+from zmq_driver.client import drain
 from zmq_driver.client import exchange
 from zmq_driver.client import fanout
 from zmq_driver.client import notifier as notifier_
+from zmq_driver.client import outbox as outbox_
 from zmq_driver.client import routing as routing_
 from zmq_driver.client import rpc as rpc_
 from zmq_driver.client import sender as sender_
 from zmq_driver.client import suspects as suspects_
+from zmq_driver.store import base as store_
 
 
 class Clients(NamedTuple):
@@ -27,6 +30,8 @@ class Clients(NamedTuple):
 
     rpc: rpc_.RpcClient
     notifier: notifier_.Notifier
+    #: Brings to listeners what the notifier has stored.
+    outbox: outbox_.Outbox
 
 
 def assemble(
@@ -37,11 +42,17 @@ def assemble(
     settings: options.Settings,
     sleep: Callable[[float], object],
     allowed_remote_exmods: Sequence[str],
+    store: store_.NotificationStore,
+    open_stream: Callable[[str], sockets.PeerSocket],
+    member: str,
 ) -> Clients:
     """Return clients that send over *pool* to whom *lookups* finds.
 
     :param sleep: waits for the given seconds, or raises when there is no
         point in waiting any more
+    :param store: where notifications wait for listeners
+    :param open_stream: opens a socket for many messages at once
+    :param member: names the driver in this process
     """
     routing = routing_.Routing(
         lookups, settings.retry_interval, sleep, suspects
@@ -51,6 +62,17 @@ def assemble(
     )
     delivery = delivery_.Delivery(sender, routing, counters, sleep)
     ids = exchange.MessageIds()
+
+    def make_drain() -> drain.Drain:
+        return drain.Drain(
+            store,
+            routing,
+            open_stream,
+            counters,
+            settings.notification_max_deliveries,
+        )
+
+    outbox = outbox_.Outbox(member, store, make_drain)
     return Clients(
         rpc_.RpcClient(
             delivery,
@@ -59,5 +81,13 @@ def assemble(
             counters,
             allowed_remote_exmods,
         ),
-        notifier_.Notifier(delivery, routing, ids),
+        notifier_.Notifier(
+            delivery,
+            sender,
+            routing,
+            ids,
+            outbox,
+            settings.notification_direct_timeout,
+        ),
+        outbox,
     )

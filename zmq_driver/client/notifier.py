@@ -1,29 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notifications, directly to the listeners that are there."""
+"""Notifications: to the listeners that are there, or into the store."""
 
+from collections.abc import Collection
 from collections.abc import Sequence
 import logging
-
-import oslo_messaging
+import threading
 
 from zmq_driver import address
-from zmq_driver import clock
+from zmq_driver import clock as clock_
+from zmq_driver import counters as counters_
 from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver.client import delivery as delivery_
 from zmq_driver.client import exchange as exchange_
+from zmq_driver.client import outbox as outbox_
 from zmq_driver.client import request as request_
-from zmq_driver.client import retry as retry_
 from zmq_driver.client import routing as routing_
+from zmq_driver.client import sender as sender_
+from zmq_driver.client import unstored as unstored_
 from zmq_driver.matchmaker import base as matchmaker_base
+from zmq_driver.store import base as store_
 
 LOG = logging.getLogger(__name__)
 
 _FLAGS = envelope.NOTIFICATION | envelope.WANT_ACK
 
+#: Seconds for which a pool that did not answer in time is not waited for:
+#: what is for it goes to the store at once.
+SLOW_TTL = 0.5
+#: Pools of which that is remembered.
+MAX_SLOW = 10000
+
 
 class Notifier:
-    """Sends one copy of a notification to each listener pool.
+    """Sees to it that each listener pool gets a notification.
 
     Thread: any; each operation runs on its caller's thread.
     """
@@ -31,144 +41,191 @@ class Notifier:
     def __init__(
         self,
         delivery: delivery_.Delivery,
+        sender: sender_.Sender,
         routing: routing_.Routing,
         ids: exchange_.MessageIds,
+        outbox: outbox_.Outbox,
+        direct_timeout: float,
+        clock: clock_.Clock = clock_.monotonic,
     ) -> None:
-        """Send over *delivery*."""
-        self._delivery = delivery
+        """Send with *sender*, or leave it to *outbox*.
+
+        :param direct_timeout: seconds that a listener has to handle what it
+            is sent, before that is stored
+        """
+        self._unstored = unstored_.UnstoredNotifier(delivery, routing)
+        self._sender = sender
         self._routing = routing
         self._ids = ids
+        self._outbox = outbox
+        self._store = outbox.store
+        self._direct_timeout = direct_timeout
+        self._lock = threading.Lock()
+        self._clock = clock
+        # Until when; written under the lock.
+        self._slow: dict[tuple[address.Address, str], float] = {}
+        self._store_log = counters_.LimitedLog(LOG, logging.WARNING)
 
     def notify(
         self,
         where: address.Address,
         body: bytes,
         *,
-        deadline: clock.Deadline,
+        deadline: clock_.Deadline,
         retry: int | None,
     ) -> None:
-        """Return when a member of each listener pool has acknowledged.
+        """Return when each listener pool has handled it, or will get it.
 
-        While there is no listener at all, wait for one. A listener pool that
-        appears after that gets no copy of this notification.
+        A pool is one that has a member now, or had one and is remembered by
+        the store. If there is none, whoever comes first gets it.
 
         :param body: context and message, serialized
-        :param retry: more attempts after one that reached no listener, for
-            each pool; None or -1: as many as the deadline allows
-        :raises errors.DeliveryRefused: no listener took it
-        :raises errors.DeliveryUnconfirmed: one pool did not take it, another
-            has it or may have it
+        :param retry: without a store: more attempts after one that reached
+            no listener, for each pool; None or -1: as many as the deadline
+            allows
+        :raises errors.DeliveryRefused: nobody has it, and it is not stored
+        :raises errors.DeliveryUnconfirmed: the same, but a listener has it
+            or may have it
         """
         message_id = self._ids.next()
-        attempts = self._delivery.attempts(retry, deadline)
-        while True:
-            names = self._listener_pools(where, message_id, attempts)
-            served = self._notify_pools(
-                names, where, body, message_id, deadline, retry
+        if not self._store.stores:
+            self._unstored.notify(
+                where, message_id, body, deadline=deadline, retry=retry
             )
-            if served:
-                return
-            # Every pool lost its last member in between.
-            if not attempts.failed():
-                raise errors.DeliveryRefused(
-                    f'notification {message_id.hex()} to {where} was not '
-                    f'sent: its last listener has left'
-                )
-            attempts.pause()
+            return
+        self._outbox.start()
+        direct = deadline.within(self._direct_timeout)
+        live = self._live_pools(where, direct)
+        away = [p for p in self._durable_pools(where, live) if p not in live]
+        copies = self._send(where, live, body, message_id, direct)
+        served = len(live) - len(copies)
+        copies += [store_.Copy(pool) for pool in away]
+        if not live and not away:
+            copies.append(store_.Copy(None))
+        if copies:
+            self._keep(where, message_id, body, copies, served, deadline)
 
-    def _listener_pools(
-        self,
-        where: address.Address,
-        message_id: bytes,
-        attempts: retry_.Attempts,
+    def _live_pools(
+        self, where: address.Address, deadline: clock_.Deadline
     ) -> Sequence[str]:
-        """Wait until there is a listener; return the names of the pools."""
-        problem = 'nobody listens'
         try:
-            routes = self._routing.wait(where, None, attempts)
+            routes = self._routing.find(where, None, deadline)
         except matchmaker_base.MatchmakerUnavailable as error:
-            routes = ()
-            problem = f'the matchmaker cannot be asked: {error}'
-        if not routes:
-            raise errors.DeliveryRefused(
-                f'notification {message_id.hex()} to {where} was not sent '
-                f'within {attempts.deadline.timeout} s: {problem}'
-            )
+            LOG.debug('who listens to %s is not known: %s', where, error)
+            return ()
+        if len(routes) == 1:
+            return [routes[0].server]
         return sorted({route.server for route in routes})
 
-    def _notify_pools(
+    def _durable_pools(
+        self, where: address.Address, live: Collection[str]
+    ) -> Sequence[str]:
+        """Return who is away, and let the store know who is here."""
+        try:
+            durable = self._store.pools(where)
+            if live:
+                self._store.saw(where, live)
+        except store_.StoreError as error:
+            # Those that are here need no store.
+            self._store_log(
+                'listener pools that are away get no notifications: %s', error
+            )
+            return ()
+        return sorted(durable)
+
+    def _send(
         self,
-        names: Sequence[str],
         where: address.Address,
+        pools: Sequence[str],
         body: bytes,
         message_id: bytes,
-        deadline: clock.Deadline,
-        retry: int | None,
-    ) -> int:
-        """Send to each pool; return how many took it.
-
-        :raises errors.DeliveryRefused: no listener has it
-        :raises errors.DeliveryUnconfirmed: one pool did not take it, another
-            has it or may have it
-        """
-        served = 0
-        uncertain = False
-        problems = []
-        for index, name in enumerate(names):
+        deadline: clock_.Deadline,
+    ) -> list[store_.Copy]:
+        """Send to each pool; return what is to be stored."""
+        copies = []
+        for index, pool in enumerate(pools):
+            if self._is_slow(where, pool):
+                copies.append(store_.Copy(pool))
+                continue
             # One pool that does not answer leaves the others their share.
-            share = deadline.within(deadline.left() / (len(names) - index))
-            request = request_.Request(where, name, _FLAGS, body, message_id)
+            share = deadline.within(deadline.left() / (len(pools) - index))
+            request = request_.Request(where, pool, _FLAGS, body, message_id)
+            copy = self._send_to_pool(request, pool, share)
+            if copy is not None:
+                copies.append(copy)
+        return copies
+
+    def _send_to_pool(
+        self,
+        request: request_.Request,
+        pool: str,
+        deadline: clock_.Deadline,
+    ) -> store_.Copy | None:
+        """Give it to one member; return None if that has handled it."""
+        where = request.where
+        try:
+            routes = self._routing.find(where, pool, deadline)
+        except matchmaker_base.MatchmakerUnavailable:
+            routes = ()
+        for route in self._routing.in_turn(where, pool, routes):
             try:
-                self._notify_pool(request, share, retry)
-                served += 1
-            except request_.Undelivered as error:
-                # Its last member has left: it is no pool any more.
-                if not error.nobody:
-                    problems.append(f'listener pool {name!r}: {error}')
-            except oslo_messaging.MessagingException as error:
-                uncertain = uncertain or getattr(error, 'may_have_run', True)
-                problems.append(f'listener pool {name!r}: {error}')
-        if problems:
+                self._sender.request(route, request, deadline)
+            except errors.NoTimeLeft:
+                break
+            except (errors.PeerNotReady, errors.Refused) as error:
+                LOG.debug('%s; trying elsewhere', error)
+                if not isinstance(error, errors.Busy):
+                    self._routing.invalidate(where)
+            except errors.DeliveryRefused as error:
+                LOG.debug('%s; it is stored', error)
+                break
+            except (errors.PeerLost, errors.ReplyTimeout) as error:
+                LOG.debug('%s; it is stored', error)
+                self._note_slow(where, pool)
+                holder = store_.Holder(route.endpoint, route.incarnation)
+                return store_.Copy(pool, holder)
+            else:
+                return None
+            if deadline.passed():
+                break
+        return store_.Copy(pool)
+
+    def _is_slow(self, where: address.Address, pool: str) -> bool:
+        until = self._slow.get((where, pool))
+        return until is not None and self._clock() < until
+
+    def _note_slow(self, where: address.Address, pool: str) -> None:
+        until = self._clock() + SLOW_TTL
+        with self._lock:
+            if len(self._slow) >= MAX_SLOW:
+                self._slow.clear()
+            self._slow[where, pool] = until
+
+    def _keep(
+        self,
+        where: address.Address,
+        message_id: bytes,
+        body: bytes,
+        copies: Sequence[store_.Copy],
+        served: int,
+        deadline: clock_.Deadline,
+    ) -> None:
+        """Store what was not handled.
+
+        :param served: how many pools have handled it
+        """
+        try:
+            self._store.add(where, message_id, body, copies, deadline)
+        except store_.StoreError as error:
+            may_have_run = served or any(copy.holder for copy in copies)
             failure = (
                 errors.DeliveryUnconfirmed
-                if served or uncertain
+                if may_have_run
                 else errors.DeliveryRefused
             )
             raise failure(
-                f'notification {message_id.hex()} to {where} was taken by '
-                f'{served} of {len(names)} listener pools; '
-                + '; '.join(problems)
-            )
-        return served
-
-    def _notify_pool(
-        self,
-        request: request_.Request,
-        deadline: clock.Deadline,
-        retry: int | None,
-    ) -> None:
-        """Send to one pool.
-
-        :raises delivery.Undelivered: no member has it
-        :raises oslo_messaging.MessagingException: as its ``may_have_run``
-            says
-        """
-        attempts = self._delivery.attempts(retry, deadline)
-        lost: errors.PeerLost | None = None
-        while True:
-            try:
-                self._delivery.deliver_somewhere(request, attempts, wait=False)
-            except errors.PeerLost as error:
-                # A notification is delivered at least once: the listener
-                # died before it acknowledged, another one gets it.
-                if not attempts.failed():
-                    raise
-                lost = error
-                LOG.debug('%s; another listener gets it', error)
-            except (request_.Undelivered, errors.DriverClosed):
-                if lost is None:
-                    raise
-                # Nobody else took it; the one that died may have run it.
-                raise lost from None
-            else:
-                return
+                f'notification {message_id.hex()} to {where} was handled by '
+                f'{served} of {served + len(copies)} listener pools, and '
+                f'could not be stored for the others: {error}'
+            ) from error
+        self._outbox.wake()

@@ -219,7 +219,7 @@ class Routing:
             those that were not
         """
         count = len(routes)
-        first = 0 if count == 1 else self._next_turn(where, server) % count
+        first = 0 if count <= 1 else self._next_turn(where, server) % count
         later, avoided = [], []
         for offset in range(count):
             route = routes[(first + offset) % count]

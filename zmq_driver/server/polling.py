@@ -36,8 +36,8 @@ def _hand_over(
     try:
         callback(batch)
     except Exception as error:
-        # The executor has no thread, for example. They are acknowledged, so
-        # nobody else has them.
+        # The executor has no thread, for example. They are under way here, so
+        # nobody else gets them.
         log(
             "The listener's executor did not take %d notifications; they are "
             'tried again: %s',

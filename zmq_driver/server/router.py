@@ -393,8 +393,5 @@ class Router:
         return None
 
     def _undecodable(self, problem: object) -> None:
-        self._counters.add_undecodable(
-            'dropped a message that is not ours, received at %s: %s',
-            self.endpoint,
-            problem,
-        )
+        text = 'dropped a message that is not ours, received at %s: %s'
+        self._counters.add_undecodable(text, self.endpoint, problem)

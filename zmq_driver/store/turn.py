@@ -1,13 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whose turn it is among the processes of a host."""
 
+import contextlib
 import fcntl
 import os
 import pathlib
+import secrets
+import struct
 import threading
+import time
 import weakref
 
 from zmq_driver import ipc
+
+#: Seconds without a sign of life after which the turn of a process is taken
+#: from it, although it lives.
+FROZEN = 3.0
+#: Seconds between two signs of life.
+RENEWAL = 0.5
+
+#: A time of the monotonic clock, which all processes of a host share.
+_TIME = struct.Struct('!d')
 
 #: The turns that this process has, by path: the kernel does not keep two of
 #: one process apart.
@@ -19,6 +32,10 @@ _LOCK = threading.Lock()
 
 class Turn:
     """A turn that one object of one process of the host has at a time.
+
+    Whoever has it takes it again and again, which shows in the file. If that
+    stops, although the process lives, it is frozen: another one makes a new
+    file, and the first one finds, when it goes on, that its file is gone.
 
     It is a record lock of the kernel. It ends with the process, however that
     ends, and a forked child does not inherit it, unlike ``flock``. It would
@@ -37,6 +54,7 @@ class Turn:
         self._directory = directory
         self._fd = -1
         self._pid = 0
+        self._renewed_at = float('-inf')
         self._end: weakref.finalize[[int], Turn] | None = None
 
     def take(self) -> bool:
@@ -47,6 +65,7 @@ class Turn:
         """
         with _LOCK:
             if self._has():
+                self._renew()
                 return True
             self._drop()
             other = _TAKEN.get(self._path)
@@ -82,7 +101,11 @@ class Turn:
                 self._directory.share_fd(fd)
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            os.close(fd)
+            try:
+                if _is_frozen(fd):
+                    self._remove(fd)
+            finally:
+                os.close(fd)
             return False
         except BaseException:
             os.close(fd)
@@ -91,7 +114,29 @@ class Turn:
         self._pid = os.getpid()
         self._end = weakref.finalize(self, os.close, fd)
         _TAKEN[self._path] = self
+        self._renewed_at = float('-inf')
+        self._renew()
         return self._has()
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        if now - self._renewed_at > RENEWAL:
+            self._renewed_at = now
+            # A full disk is no reason to stop.
+            with contextlib.suppress(OSError):
+                os.pwrite(self._fd, _TIME.pack(now), 0)
+
+    def _remove(self, fd: int) -> None:
+        """Remove the file of a frozen process, and no other."""
+        path = pathlib.Path(self._path)
+        aside = path.with_name(f'.{path.name}.{secrets.token_hex(4)}')
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(aside)
+            if os.path.samestat(aside.stat(), os.fstat(fd)):
+                aside.unlink()
+            else:
+                # Another process was faster, and this is its file.
+                aside.rename(path)
 
     def _drop(self) -> None:
         if self._end is not None:
@@ -100,6 +145,14 @@ class Turn:
         self._fd = -1
         if _TAKEN.get(self._path) is self:
             del _TAKEN[self._path]
+
+
+def _is_frozen(fd: int) -> bool:
+    """Return whether who has locked a file gives no sign of life."""
+    sign = os.pread(fd, _TIME.size, 0)
+    return len(sign) == _TIME.size and bool(
+        time.monotonic() - _TIME.unpack(sign)[0] > FROZEN
+    )
 
 
 def _begin_anew() -> None:

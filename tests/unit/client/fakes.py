@@ -13,14 +13,17 @@ from zmq_driver.client import delivery
 from zmq_driver.client import exchange
 from zmq_driver.client import fanout
 from zmq_driver.client import notifier
+from zmq_driver.client import outbox
 from zmq_driver.client import routing
 from zmq_driver.client import rpc
 from zmq_driver.client import sender
 from zmq_driver.client import suspects
 from zmq_driver.matchmaker import base
+from zmq_driver.store import none
 
 CONNECT_TIMEOUT = 2.0
 RETRY_INTERVAL = 1.0
+DIRECT_TIMEOUT = 0.05
 
 WHERE = address.Address(address.Scope.RPC, 'exchange', 'topic')
 NOTES = address.Address(address.Scope.NOTIFICATION, 'exchange', 'topic.info')
@@ -128,7 +131,7 @@ class Socket:
 class World:
     """Peers, a matchmaker and everything of the client."""
 
-    def __init__(self, clock, **limits):
+    def __init__(self, clock, store=None, **limits):
         self.clock = clock
         self.registered = []
         self.down = False
@@ -168,7 +171,19 @@ class World:
             self.counters,
             [],
         )
-        self.notifier = notifier.Notifier(self.delivery, self.routing, ids)
+        self.store = store or none.NoStore(None)
+        self.outbox = outbox.Outbox('unit', self.store, lambda: None)
+        # No thread: tests drain by hand.
+        self.outbox.start = lambda: None
+        self.notifier = notifier.Notifier(
+            self.delivery,
+            self.sender,
+            self.routing,
+            ids,
+            self.outbox,
+            DIRECT_TIMEOUT,
+            clock,
+        )
 
     def add(self, server, answer=ack):
         peer = Peer(server, answer)

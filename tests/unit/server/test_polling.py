@@ -23,7 +23,6 @@ def listener():
         router,
         test_listener.new_backlog(10),
         counters.Counters(),
-        lambda deliveries: None,
     )
     listener.open(clocks.Deadline(30))
     return listener

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notifications that wait for a listener, among real processes."""
+
+import collections
+import threading
+import time
+
+import oslo_messaging
+import pytest
+
+from tests.fixtures import process
+from tests.fixtures import waiting
+
+#: Seconds after which something hangs, on a machine that is busy.
+HANG = 30
+
+
+@pytest.fixture
+def listener(server):
+    """Give a factory of listener processes."""
+
+    def start(name, *arguments, **kwargs):
+        return server(name, '--notifications', *arguments, **kwargs)
+
+    return start
+
+
+@pytest.fixture
+def notifying(url, topic):
+    """Give a factory of processes that notify on request."""
+    started = []
+
+    def start(query=''):
+        program = process.Program(
+            'notifying', '--url', url + query, '--topic', topic
+        )
+        started.append(program)
+        return program.start()
+
+    yield start
+    for program in started:
+        program.close()
+
+
+@pytest.fixture
+def listen_in_batches(conf, url, topic):
+    """Give a factory of batch listeners in this process."""
+    started = []
+
+    def start(endpoint, **kwargs):
+        transport = oslo_messaging.get_notification_transport(conf, url)
+        one = oslo_messaging.get_batch_notification_listener(
+            transport,
+            [oslo_messaging.Target(topic=topic)],
+            [endpoint],
+            executor='threading',
+            **kwargs,
+        )
+        started.append((one, transport))
+        one.start()
+
+    yield start
+    for one, transport in started:
+        one.stop()
+        one.wait()
+        transport.cleanup()
+
+
+def notify(program, *payloads):
+    """Let a program notify; wait until it has been accepted."""
+    for payload in payloads:
+        program.write(str(payload))
+    waiting.until(
+        lambda: (
+            {line['accepted'] for line in program.all('accepted')}
+            >= set(payloads)
+        ),
+        'acceptance',
+        HANG,
+    )
+
+
+def payloads(*programs):
+    return [
+        line['notified']
+        for program in programs
+        for line in program.all('notified')
+    ]
+
+
+def wait_for(expected, *programs):
+    """Wait until there is one of each, and then a little for more."""
+    waiting.until(
+        lambda: set(payloads(*programs)) >= set(expected), 'delivery', HANG
+    )
+    time.sleep(0.3)
+    counts = collections.Counter(payloads(*programs))
+    assert counts == collections.Counter(expected)
+
+
+@pytest.mark.spec('NS-42')
+def test_who_comes_first_gets_what_waits(notifying, listener):
+    notify(notifying(), *range(20))
+    wait_for(range(20), listener('late'))
+
+
+@pytest.mark.spec('NS-42')
+def test_every_pool_that_comes_first_gets_a_copy(notifying, listener):
+    program = notifying()
+    pools = [listener(p, '--listener-pool', p, wait=False) for p in 'ab']
+    notify(program, *range(5))
+    for pool in pools:
+        pool.wait_for('ready', HANG)
+    # Who comes later is told what is sent from then on.
+    notify(program, 7)
+    for pool in pools:
+        waiting.until(lambda p=pool: 7 in payloads(p), 'the last', HANG)
+
+
+@pytest.mark.spec('NS-43')
+def test_notifier_that_is_killed_has_lost_nothing(notifying, listener):
+    program = notifying()
+    notify(program, *range(20))
+    program.kill()
+    wait_for(range(20), listener('late'))
+
+
+@pytest.mark.spec('NS-41')
+def test_pool_that_is_away_gets_its_copies_later(notifying, listener):
+    here = listener('here', '--listener-pool', 'here')
+    away = listener('away', '--listener-pool', 'away')
+    program = notifying()
+    notify(program, 0)
+    wait_for([0], away)
+    away.stop()
+    notify(program, *range(1, 10))
+    wait_for(range(10), here)
+    back = listener('back', '--listener-pool', 'away')
+    wait_for(range(1, 10), back)
+    wait_for(range(10), here)
+
+
+@pytest.mark.spec('NS-41')
+def test_pool_is_remembered_that_nobody_has_notified(notifying, listener):
+    listener('away', '--listener-pool', 'away').stop()
+    notify(notifying(), 1)
+    # This one is no member of the pool that it is for.
+    other = listener('other', '--listener-pool', 'other')
+    wait_for([1], listener('back', '--listener-pool', 'away'))
+    assert not payloads(other)
+
+
+@pytest.mark.spec('NS-32')
+@pytest.mark.spec('NS-45')
+def test_listener_that_is_killed_has_lost_nothing(notifying, listener):
+    first = listener('first', '--delay', HANG, '--executor-threads', 1)
+    program = notifying()
+    notify(program, *range(10))
+    first.wait_for('entered')
+    time.sleep(0.5)
+    first.kill()
+    wait_for(range(10), listener('second'))
+
+
+@pytest.mark.spec('NS-45')
+def test_slow_listener_gets_everything_once(notifying, listener):
+    slow = listener('slow', '--delay', 0.3, '--executor-threads', 4)
+    program = notifying()
+    other = listener('other')
+    notify(program, *range(30))
+    wait_for(range(30), slow, other)
+
+
+@pytest.mark.spec('NS-44')
+@pytest.mark.spec('NS-45')
+def test_another_process_goes_on_where_one_was_killed(notifying, listener):
+    first, second = notifying(), notifying()
+    # The first one drains; then the second one stores something too.
+    notify(first, *range(10))
+    time.sleep(1.5)
+    notify(second, *range(10, 20))
+    slow = listener('slow', '--delay', 1.0, '--executor-threads', 4)
+    slow.wait_for('entered')
+    first.kill()
+    wait_for(range(20), slow)
+
+
+@pytest.mark.spec('NS-40')
+@pytest.mark.spec('NS-46')
+def test_blocked_listener_does_not_block_the_notifier(notifying, listener):
+    listener('blocked', '--delay', HANG, '--listener-pool', 'blocked')
+    free = listener('free', '--listener-pool', 'free')
+    program = notifying()
+    start = time.monotonic()
+    notify(program, *range(100))
+    # A hundred times notify_timeout would be most of an hour.
+    assert time.monotonic() - start < HANG
+    wait_for(range(100), free)
+
+
+@pytest.mark.spec('NS-40')
+def test_direct_path_stores_nothing(notifier, listener):
+    program = listener('l')
+    one = notifier()
+    one.info({}, 'event', 0)
+    driver = one.transport._driver
+    for n in range(1, 50):
+        one.info({}, 'event', n)
+    wait_for(range(50), program)
+    counts = driver.runtime().counters.snapshot()
+    # A machine that is busy may make a listener late now and then.
+    assert counts['notifications_stored'] < 25
+
+
+class Batches:
+    def __init__(self):
+        self.batches = []
+        self._lock = threading.Lock()
+
+    def info(self, messages):
+        with self._lock:
+            self.batches.append([m['payload'] for m in messages])
+        return oslo_messaging.NotificationResult.HANDLED
+
+
+@pytest.mark.spec('NS-30')
+@pytest.mark.spec('NS-46')
+def test_batches_are_filled(notifying, listen_in_batches):
+    recorder = Batches()
+    listen_in_batches(recorder, batch_size=50, batch_timeout=HANG)
+    notify(notifying(), *range(200))
+    waiting.until(lambda: len(recorder.batches) == 4, 'batches', HANG)
+    assert sorted(n for b in recorder.batches for n in b) == list(range(200))
+
+
+@pytest.mark.spec('NS-43')
+def test_end_of_a_process_gives_its_place_to_another(notifying, listener):
+    first, second = notifying(), notifying()
+    notify(first, 1)
+    notify(second, 2)
+    first._process.stdin.close()
+    assert first.wait(HANG) == 0
+    wait_for([1, 2], listener('late'))
+
+
+@pytest.mark.spec('NS-44')
+def test_another_process_goes_on_while_one_is_frozen(notifying, listener):
+    first, second = notifying(), notifying()
+    notify(first, *range(10))
+    # It is its turn for certain.
+    time.sleep(1.5)
+    first.freeze()
+    try:
+        notify(second, *range(10, 20))
+        late = listener('late')
+        wait_for(range(20), late)
+    finally:
+        first.thaw()
+    notify(first, 20)
+    notify(second, 21)
+    wait_for(range(22), late)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The thread that brings stored notifications to listeners.
+
+Every process that notifies or listens has one, and of all that share a store
+one drains it: the others wait until that one is gone.
+"""
+
+from collections.abc import Callable
+import logging
+import os
+import random
+import threading
+
+from zmq_driver import clock
+from zmq_driver import counters as counters_
+from zmq_driver import threads
+from zmq_driver.client import drain as drain_
+from zmq_driver.client import retry as retry_
+from zmq_driver.store import base as store_
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two questions whether the process that drains is gone.
+STANDBY = 1.0
+#: Pauses after the store has failed.
+STORE_PAUSES = (0.1, 5.0)
+#: Seconds for which answers are waited for at the end.
+GRACE = 0.2
+
+
+class Outbox:
+    """Drains a store, or waits for its turn to do so.
+
+    Thread: any.
+    """
+
+    def __init__(
+        self,
+        driver_id: str,
+        store: store_.NotificationStore,
+        make_drain: Callable[[], drain_.Drain],
+    ) -> None:
+        """Describe it; nothing runs before :meth:`start`."""
+        #: Where notifications wait.
+        self.store = store
+        self._driver_id = driver_id
+        self._make_drain = make_drain
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._thread: threads.ServiceThread | None = None
+        self._closing = False
+        # Something was stored here, or the end has come.
+        self._wanted = threading.Event()
+        self._log = counters_.LimitedLog(LOG, logging.WARNING)
+
+    def start(self) -> None:
+        """Start the thread, if there is a store; idempotent, and cheap."""
+        if self._thread is not None or not self.store.stores:
+            return
+        with self._lock:
+            if self._thread is not None or self._closing:
+                return
+            self._thread = threads.ServiceThread(
+                'drain', self._driver_id, self._run
+            )
+            thread = self._thread
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # What is stored stays there; another process drains.
+            self._log('stored notifications wait: %s', error)
+
+    def wake(self) -> None:
+        """Tell the thread that something was stored."""
+        self._wanted.set()
+
+    def close(self, deadline: clock.Deadline) -> None:
+        """End the thread, so that another process drains."""
+        with self._lock:
+            self._closing = True
+            thread = self._thread
+        self._wanted.set()
+        if thread is not None and not thread.join(deadline.left()):
+            LOG.warning('the thread of the outbox did not end in time')
+
+    # What follows runs on the drain thread.
+
+    def _run(self) -> None:
+        drain: drain_.Drain | None = None
+        backoff = retry_.Backoff(*STORE_PAUSES)
+        try:
+            while not self._closing:
+                self._wanted.clear()
+                try:
+                    if not self.store.claim():
+                        self._leave(drain)
+                        drain = None
+                    elif drain is None:
+                        drain = self._make_drain()
+                    pause = _standby() if drain is None else drain.run()
+                    backoff = retry_.Backoff(*STORE_PAUSES)
+                except store_.StoreError as error:
+                    self._log('stored notifications wait: %s', error)
+                    pause = backoff.pause()
+                except Exception:
+                    LOG.exception('the outbox goes on after an error')
+                    pause = backoff.pause()
+                self._wait(pause, drain is None)
+        finally:
+            self._end(drain)
+
+    def _leave(self, drain: drain_.Drain | None) -> None:
+        """Stop because this process did not run, and another drains."""
+        if drain is not None:
+            self._log('another process brings stored notifications now')
+            drain.close(clock.Deadline(0.0))
+
+    def _wait(self, pause: float, standby: bool) -> None:
+        deadline = clock.Deadline(pause)
+        while not self._closing and not deadline.passed():
+            self._wanted.wait(deadline.left())
+            if not standby:
+                return
+            # It is for the process that drains, which looks for itself.
+            self._wanted.clear()
+
+    def _end(self, drain: drain_.Drain | None) -> None:
+        if drain is None or self._pid != os.getpid():
+            return
+        try:
+            drain.close(clock.Deadline(GRACE))
+            self.store.unclaim()
+        except store_.StoreError as error:
+            LOG.warning('the outbox could not be left in order: %s', error)
+
+
+def _standby() -> float:
+    return STANDBY * random.uniform(0.5, 1.0)
