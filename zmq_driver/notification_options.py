@@ -13,11 +13,14 @@ from zmq_driver import option_types
 _WEEK = 7 * 86400.0
 
 _SYNC = {
-    'normal': 'A stored notification survives the death of any process, but '
-    'those of the last seconds before a power failure, or a crash of the '
-    'operating system, may be lost.',
-    'full': 'It survives that too, as far as the disk keeps its promises; '
-    'each waits for the disk, often some milliseconds.',
+    'normal': 'What is stored survives the death of any process, also '
+    'kill -9. A power failure or a crash of the operating system does not '
+    'damage the file, but may undo the last transactions: what was stored is '
+    'lost then, and what was delivered may be delivered again. How long ago '
+    'they were has no bound in time.',
+    'full': 'Each notification for which notify() returned is on the disk, as '
+    'far as the disk tells the truth, and survives a power failure too. Each '
+    'waits for the disk, often some milliseconds.',
 }
 
 _OVERFLOW = {
@@ -44,7 +47,10 @@ OPTIONS = [
         'in /run or /tmp does not survive a restart of the host, and takes '
         'memory if that is a tmpfs: for stored notifications to survive it '
         'name a directory on a disk, such as /var/lib/zmq-driver. It must '
-        'not be on a network file system.',
+        'not be on a network file system. While less than 16 MiB of its file '
+        'system are free, or a quarter of a smaller one, notifications that '
+        'would have to be stored are refused, so that the store does not '
+        'take the room in which services register.',
     ),
     cfg.StrOpt(
         'notification_store_sync',

@@ -26,6 +26,7 @@ from zmq_driver.server import backlog
 from zmq_driver.server import listener as listener_
 from zmq_driver.server import recent
 from zmq_driver.server import router as router_
+from zmq_driver.server import subscription as subscription_
 
 LOG = logging.getLogger(__name__)
 
@@ -85,7 +86,9 @@ class Reception:
         """
         router = self._running_router([where], server)
         listener = listener_.RpcListener(
-            listener_.Subscription(router, self._matchmaker, [where], server),
+            subscription_.Subscription(
+                router, self._matchmaker, [where], server
+            ),
             router,
             self._new_backlog(),
             self._settings.max_message_size,
@@ -102,7 +105,7 @@ class Reception:
         """
         router = self._running_router(addresses, listener_pool)
         listener = listener_.NotificationListener(
-            listener_.Subscription(
+            subscription_.Subscription(
                 router, self._matchmaker, addresses, listener_pool
             ),
             router,
@@ -135,6 +138,17 @@ class Reception:
         for listener in list(self._listeners):
             if isinstance(listener, listener_.NotificationListener):
                 listener.give_back()
+
+    def present(self) -> list[tuple[address.Address, str]]:
+        """Return the listener pools that have members here."""
+        with self._lock:
+            listeners = list(self._listeners)
+        return [
+            found
+            for listener in listeners
+            if isinstance(listener, listener_.NotificationListener)
+            for found in listener.present()
+        ]
 
     def stop(self, deadline: clock.Deadline) -> bool:
         """Send the answers that were made, and end the router.

@@ -140,6 +140,7 @@ class Runtime:
             self._spans_hosts,
             self.counters,
         )
+        self._outbox.present = self.reception.present
         self._show_statistics()
 
     def listen(

@@ -259,3 +259,15 @@ def test_another_process_goes_on_while_one_is_frozen(notifying, listener):
     notify(first, 20)
     notify(second, 21)
     wait_for(range(22), late)
+
+
+@pytest.mark.spec('NS-53')
+def test_pool_is_not_forgotten_while_a_member_lives(notifying, listener, url):
+    query = '&notification_pool_retention=1'
+    quiet = listener('quiet', '--listener-pool', 'quiet', query=query)
+    program = notifying(query)
+    # Long after the retention nobody has notified.
+    time.sleep(3.0)
+    quiet.kill()
+    notify(program, 1)
+    wait_for([1], listener('back', '--listener-pool', 'quiet', query=query))

@@ -72,7 +72,12 @@ def assemble(
             settings.notification_max_deliveries,
         )
 
-    outbox = outbox_.Outbox(member, store, make_drain)
+    outbox = outbox_.Outbox(
+        member,
+        store,
+        make_drain,
+        min(outbox_.PRESENCE, settings.notification_pool_retention / 4),
+    )
     return Clients(
         rpc_.RpcClient(
             delivery,

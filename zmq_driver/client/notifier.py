@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import logging
 import threading
 
+import cachetools
+
 from zmq_driver import address
 from zmq_driver import clock as clock_
 from zmq_driver import counters as counters_
@@ -30,6 +32,8 @@ _FLAGS = envelope.NOTIFICATION | envelope.WANT_ACK
 SLOW_TTL = 0.5
 #: Pools of which that is remembered.
 MAX_SLOW = 10000
+#: Addresses of which is remembered that it was told that nobody is known.
+MAX_TOLD = 10000
 
 
 class Notifier:
@@ -64,7 +68,11 @@ class Notifier:
         self._clock = clock
         # Until when; written under the lock.
         self._slow: dict[tuple[address.Address, str], float] = {}
+        self._told: cachetools.LRUCache[address.Address, bool] = (
+            cachetools.LRUCache(MAX_TOLD)
+        )
         self._store_log = counters_.LimitedLog(LOG, logging.WARNING)
+        self._unclaimed_log = counters_.LimitedLog(LOG, logging.WARNING)
 
     def notify(
         self,
@@ -217,7 +225,11 @@ class Notifier:
         try:
             self._store.add(where, message_id, body, copies, deadline)
         except store_.StoreError as error:
-            may_have_run = served or any(copy.holder for copy in copies)
+            may_have_run = (
+                served
+                or any(copy.holder for copy in copies)
+                or isinstance(error, store_.StoreUncertain)
+            )
             failure = (
                 errors.DeliveryUnconfirmed
                 if may_have_run
@@ -228,4 +240,19 @@ class Notifier:
                 f'{served} of {served + len(copies)} listener pools, and '
                 f'could not be stored for the others: {error}'
             ) from error
+        if any(copy.pool is None for copy in copies):
+            self._tell_unclaimed(where)
         self._outbox.wake()
+
+    def _tell_unclaimed(self, where: address.Address) -> None:
+        """Tell once that something waits which maybe nobody ever wants."""
+        with self._lock:
+            told, self._told[where] = where in self._told, True
+        if not told:
+            self._unclaimed_log(
+                'no listener of %s is known: its notifications are stored for '
+                'the first that comes, up to notification_store_max_count, '
+                '_max_size and _max_age; if nobody ever comes, see '
+                '"zmq-driver notifications purge"',
+                where,
+            )

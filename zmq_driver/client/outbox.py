@@ -6,11 +6,13 @@ one drains it: the others wait until that one is gone.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 import logging
 import os
 import random
 import threading
 
+from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver import counters as counters_
 from zmq_driver import threads
@@ -24,8 +26,15 @@ LOG = logging.getLogger(__name__)
 STANDBY = 1.0
 #: Pauses after the store has failed.
 STORE_PAUSES = (0.1, 5.0)
+#: Seconds between two times that the store is told who listens here; less if
+#: pools are forgotten soon.
+PRESENCE = 1.0
 #: Seconds for which answers are waited for at the end.
 GRACE = 0.2
+
+
+#: An address, and a listener pool.
+Present = tuple[address.Address, str]
 
 
 class Outbox:
@@ -39,10 +48,19 @@ class Outbox:
         driver_id: str,
         store: store_.NotificationStore,
         make_drain: Callable[[], drain_.Drain],
+        presence: float = PRESENCE,
     ) -> None:
-        """Describe it; nothing runs before :meth:`start`."""
+        """Describe it; nothing runs before :meth:`start`.
+
+        :param presence: seconds between two times that the store is told
+            who listens here
+        """
         #: Where notifications wait.
         self.store = store
+        #: Tells which pools have members in this process, by address.
+        self.present: Callable[[], Iterable[Present]] = tuple
+        self._presence = presence
+        self._tell_at = clock.Deadline(0.0)
         self._driver_id = driver_id
         self._make_drain = make_drain
         self._pid = os.getpid()
@@ -91,6 +109,7 @@ class Outbox:
         try:
             while not self._closing:
                 self._wanted.clear()
+                self._tell_who_is_here()
                 try:
                     if not self.store.claim():
                         self._leave(drain)
@@ -105,9 +124,23 @@ class Outbox:
                 except Exception:
                     LOG.exception('the outbox goes on after an error')
                     pause = backoff.pause()
-                self._wait(pause, drain is None)
+                self._wait(min(pause, self._presence), drain is None)
         finally:
             self._end(drain)
+
+    def _tell_who_is_here(self) -> None:
+        """Keep the pools of this process from being forgotten.
+
+        It costs nothing most of the time: the store knows when to write.
+        """
+        if not self._tell_at.passed():
+            return
+        self._tell_at = clock.Deadline(self._presence)
+        try:
+            for where, pool in self.present():
+                self.store.saw(where, [pool])
+        except store_.StoreError as error:
+            self._log('listener pools may be taken for gone: %s', error)
 
     def _leave(self, drain: drain_.Drain | None) -> None:
         """Stop because this process did not run, and another drains."""

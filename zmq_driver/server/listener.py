@@ -2,138 +2,31 @@
 """Listeners: what a router delivers to, and oslo.messaging serves from."""
 
 from collections.abc import Callable
-from collections.abc import Sequence
 import logging
 import os
 import random
 import threading
 from typing import Any
-from typing import Protocol
 
 from zmq_driver import _oslo
 from zmq_driver import address
 from zmq_driver import clock
 from zmq_driver import counters as counters_
 from zmq_driver import envelope
-from zmq_driver import errors
-from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.server import backlog as backlog_
 from zmq_driver.server import incoming
 from zmq_driver.server import router as router_
 from zmq_driver.server import sink as sink_
+from zmq_driver.server import subscription as subscription_
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds that stop() may take to withdraw a listener.
-STOP_TIMEOUT = 5.0
 #: Seconds after which a waiting poll() looks round unasked.
 POLL_INTERVAL = 5.0
 #: Seconds before a requeued notification is seen again: the first and the
 #: longest pause. It doubles each time, so that an endpoint that always asks
 #: for a message again does not turn into a busy loop.
 REQUEUE_PAUSES = (0.05, 5.0)
-
-
-class Registry(Protocol):
-    """The part of a matchmaker that a listener needs.
-
-    Thread: any.
-    """
-
-    def register(
-        self, registration: address.Registration, deadline: clock.Deadline
-    ) -> None:
-        """Publish a registration."""
-
-    def unregister(
-        self, registration: address.Registration, deadline: clock.Deadline
-    ) -> None:
-        """Withdraw a registration."""
-
-
-class Subscription:
-    """A listener's place in the router and at the matchmaker.
-
-    Thread: any; the router reads it.
-    """
-
-    def __init__(
-        self,
-        router: router_.Router,
-        registry: Registry,
-        addresses: Sequence[address.Address],
-        server: str,
-    ) -> None:
-        """Describe the subscription; nobody can see it yet.
-
-        :param addresses: what the listener receives
-        :param server: the RPC server's name, or the listener pool
-        """
-        self.incarnation = os.urandom(envelope.ID_SIZE)
-        self._router = router
-        self._registry = registry
-        self._server = server
-        self._scope = addresses[0].scope
-        self._names = {(where.exchange, where.topic) for where in addresses}
-        route = address.Route(router.endpoint, self.incarnation, server)
-        self._registrations = [
-            address.Registration(where, route, router.tcp_endpoint)
-            for where in addresses
-        ]
-        self._lock = threading.Lock()
-        self._open = False
-
-    def serves(self, header: envelope.Header) -> bool:
-        """Return whether a request is addressed to this listener."""
-        notification = bool(header.flags & envelope.NOTIFICATION)
-        return (
-            (header.exchange, header.topic) in self._names
-            and header.server == self._server
-            and notification == (self._scope is address.Scope.NOTIFICATION)
-        )
-
-    def open(self, sink: sink_.Sink, deadline: clock.Deadline) -> None:
-        """Receive at the router, then be found at the matchmaker.
-
-        :raises errors.ListenFailure: it cannot be found; the subscription is
-            closed again
-        """
-        with self._lock:
-            self._open = True
-        self._router.attach(sink)
-        try:
-            for registration in self._registrations:
-                self._registry.register(registration, deadline)
-        except matchmaker_base.MatchmakerUnavailable as error:
-            self.close(sink, clock.Deadline(STOP_TIMEOUT))
-            raise errors.ListenFailure(
-                f'cannot register a listener for '
-                f'{self._registrations[0].address}: {error}'
-            ) from error
-
-    def close(self, sink: sink_.Sink, deadline: clock.Deadline) -> None:
-        """Be found no more, then receive no more; idempotent."""
-        with self._lock:
-            was_open, self._open = self._open, False
-        try:
-            if was_open:
-                self._withdraw(deadline.within(deadline.left() / 2))
-        finally:
-            # Also when somebody else is closing: the callback must not be
-            # running any more when this returns.
-            self._router.detach(sink, deadline)
-
-    def _withdraw(self, deadline: clock.Deadline) -> None:
-        for registration in self._registrations:
-            try:
-                self._registry.unregister(registration, deadline)
-            except matchmaker_base.MatchmakerUnavailable as error:
-                LOG.warning(
-                    'the registration of %s could not be withdrawn, '
-                    'it ends by itself: %s',
-                    registration.address,
-                    error,
-                )
 
 
 class RpcListener(_oslo.Listener):  # type: ignore[misc]
@@ -144,7 +37,7 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
 
     def __init__(
         self,
-        subscription: Subscription,
+        subscription: subscription_.Subscription,
         router: router_.Router,
         backlog: backlog_.Backlog,
         max_size: int,
@@ -173,12 +66,14 @@ class RpcListener(_oslo.Listener):  # type: ignore[misc]
         """
         super().start(on_incoming_callback)
         self._withdrawn = False
-        self._subscription.open(self, clock.Deadline(STOP_TIMEOUT))
+        self._subscription.open(
+            self, clock.Deadline(subscription_.STOP_TIMEOUT)
+        )
 
     def stop(self) -> None:
         """Receive no more; replies to what was received still go out."""
         if os.getpid() == self._pid:
-            self.withdraw(clock.Deadline(STOP_TIMEOUT))
+            self.withdraw(clock.Deadline(subscription_.STOP_TIMEOUT))
 
     def withdraw(self, deadline: clock.Deadline) -> None:
         """Stop, because the driver ends before the server was stopped."""
@@ -233,7 +128,7 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
 
     def __init__(
         self,
-        subscription: Subscription,
+        subscription: subscription_.Subscription,
         router: router_.Router,
         backlog: backlog_.Backlog,
         counters: counters_.Counters,
@@ -296,7 +191,7 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
         """Receive no more, and let poll() return at once from now on."""
         if os.getpid() != self._pid:
             return
-        self.withdraw(clock.Deadline(STOP_TIMEOUT))
+        self.withdraw(clock.Deadline(subscription_.STOP_TIMEOUT))
         with self._changed:
             self._polling_ends = True
             self._changed.notify_all()
@@ -329,6 +224,10 @@ class NotificationListener(_oslo.PollStyleListener):  # type: ignore[misc]
             ready, self._ready = self._ready, []
         for message in ready:
             message.turn_away()
+
+    def present(self) -> list[tuple[address.Address, str]]:
+        """Return what it listens to, each with its listener pool."""
+        return self._subscription.present()
 
     def serves(self, header: envelope.Header) -> bool:
         """Return whether a notification is addressed to this listener."""

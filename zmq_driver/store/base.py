@@ -23,7 +23,10 @@ from zmq_driver import options as options_
 
 
 class StoreError(Exception):
-    """The store did not do what it was asked to; nothing has changed."""
+    """The store did not do what it was asked to.
+
+    Nothing has changed, unless it is a :class:`StoreUncertain`.
+    """
 
 
 class StoreFull(StoreError):
@@ -32,6 +35,14 @@ class StoreFull(StoreError):
 
 class StoreUnavailable(StoreError):
     """The store cannot be used now; the text says why and what to do."""
+
+
+class StoreUncertain(StoreError):
+    """The store failed when it was about to be done: it may be done."""
+
+    def __init__(self, problem: str) -> None:
+        """Say what is wrong, and that it may be done all the same."""
+        super().__init__(f'{problem}; it may have been stored')
 
 
 class Holder(NamedTuple):
@@ -158,6 +169,7 @@ class NotificationStore(abc.ABC):
 
         :raises StoreFull: at a bound, if that is to be refused
         :raises StoreUnavailable: it cannot be stored by the deadline
+        :raises StoreUncertain: it may be stored, or not
         """
 
     @abc.abstractmethod

@@ -10,8 +10,10 @@ from typing import Any
 from zmq_driver import clock
 from zmq_driver.store import base
 
-#: The most that one transaction carries out.
+#: The most that one transaction carries out, and bytes beyond which it has
+#: no more.
 MAX_WORK = 64
+MAX_SIZE = 4 * 1024 * 1024
 
 
 class Work:
@@ -20,19 +22,22 @@ class Work:
     Thread: any (written by the one that has the connection).
     """
 
-    __slots__ = ('_error', '_result', 'deadline', 'finished', 'run')
+    __slots__ = ('_error', '_result', 'deadline', 'finished', 'run', 'size')
 
     def __init__(
         self,
         run: Callable[[sqlite3.Connection], Any],
         deadline: clock.Deadline,
+        size: int = 0,
     ) -> None:
         """Remember what is to be done.
 
         :param run: it may refuse with a StoreError before it writes
+        :param size: bytes that it writes, about
         """
         self.run = run
         self.deadline = deadline
+        self.size = size
         #: Whether there is an answer.
         self.finished = False
         self._result: Any = None
@@ -97,5 +102,9 @@ class Waiting:
     def take(self) -> list[Work]:
         """Remove and return what goes into the next transaction."""
         with self._lock:
-            count = min(MAX_WORK, len(self._works))
-            return [self._works.popleft() for _ in range(count)]
+            works: list[Work] = []
+            size = 0
+            while self._works and len(works) < MAX_WORK and size < MAX_SIZE:
+                works.append(self._works.popleft())
+                size += works[-1].size
+            return works

@@ -3,14 +3,12 @@
 
 from collections.abc import Callable
 import contextlib
-import ctypes
 import logging
 import os
 import sqlite3
 import threading
 import time
 from typing import TypeVar
-import weakref
 
 from zmq_driver import clock as clocks
 from zmq_driver import counters
@@ -20,6 +18,7 @@ from zmq_driver.store import base
 from zmq_driver.store import batch
 from zmq_driver.store import faults
 from zmq_driver.store import file
+from zmq_driver.store import forking
 from zmq_driver.store import schema
 
 LOG = logging.getLogger(__name__)
@@ -32,8 +31,9 @@ READ_TIMEOUT = 5.0
 #: Seconds for which a file that could not be opened is not tried again.
 RETRY_AFTER = 1.0
 
-#: Seconds after which a transaction that has begun is given up.
-HUNG_TIMEOUT = 60.0
+#: Seconds after its deadline for which a transaction that has begun is still
+#: waited for.
+HUNG_TIMEOUT = 5.0
 
 #: Seconds that a fork, or closing, waits for a transaction to end.
 FORK_TIMEOUT = 2.0
@@ -83,20 +83,23 @@ class Database:
         self._log = counters.LimitedLog(LOG, logging.ERROR)
         #: The thread that forks just now, and has the turn for it.
         self._forking: threading.Thread | None = None
-        _IN_THIS_PROCESS.add(self)
+        forking.watch(self)
 
     def write(
         self,
         run: Callable[[sqlite3.Connection], T],
         deadline: clocks.Deadline,
+        size: int = 0,
     ) -> T:
         """Return what *run* returns, when the transaction is committed.
 
         :param run: called with the connection in a transaction; it may be
             called again if that fails, and must do nothing else
+        :param size: bytes that it writes, about
+        :raises base.StoreUncertain: nobody can know whether it was committed
         :raises base.StoreError: nothing has changed
         """
-        work = batch.Work(run, deadline)
+        work = batch.Work(run, deadline, size)
         self._waiting.put(work)
         try:
             self._see_to(work)
@@ -110,7 +113,8 @@ class Database:
         """Return when work is finished, by this thread or another one."""
         pauses = retry.Backoff(*BUSY_PAUSES)
         while not work.finished:
-            self._take_turn(work)
+            if not self._take_turn(work):
+                return
             lines: list[str] = []
             try:
                 if not work.finished:
@@ -120,16 +124,18 @@ class Database:
             if not work.finished:
                 time.sleep(min(pauses.pause(), work.deadline.left()))
 
-    def _take_turn(self, work: batch.Work) -> None:
+    def _take_turn(self, work: batch.Work) -> bool:
+        """Wait for the turn; return False if *work* was finished first."""
         if self._turn.acquire(timeout=work.deadline.left()):
-            return
+            return True
         if self._waiting.withdraw(work):
             raise self._unavailable(_SLOW)
         # It is being done now; there is no way back.
-        if not self._turn.acquire(timeout=HUNG_TIMEOUT):
-            raise self._unavailable(
-                'its disk hangs; the notification may be stored'
-            )
+        if self._turn.acquire(timeout=HUNG_TIMEOUT):
+            return True
+        if work.finished:
+            return False
+        raise base.StoreUncertain(f'{self._unavailable("its disk hangs")}')
 
     def _leave_turn(self, lines: list[str]) -> None:
         if self._closed:
@@ -187,24 +193,25 @@ class Database:
         :param lines: for the log, to be written without the turn
         """
         works = self._waiting.take()
+        committing = False
         try:
             connection = self._connect()
             connection.execute('BEGIN IMMEDIATE')
             for work in works:
                 work.try_to(connection)
+            committing = True
             connection.execute('COMMIT')
         except _FAILURES as error:
             if faults.is_busy(error):
                 self._roll_back()
                 self._try_again(works)
             else:
-                failure = self._failure(error, lines)
-                for work in works:
-                    work.fail(failure)
+                doubtful = committing and faults.is_doubtful(error)
+                self._fail(works, self._failure(error, lines), doubtful)
         except BaseException:
             self._disconnect()
-            for work in works:
-                work.fail(self._unavailable('it was interrupted'))
+            failure = self._unavailable('it was interrupted')
+            self._fail(works, failure, committing)
             raise
         else:
             if self.file.is_there():
@@ -214,6 +221,18 @@ class Database:
                 # It was moved away meanwhile: once more, with another one.
                 self._disconnect()
                 self._try_again(works)
+
+    def _fail(
+        self, works: list[batch.Work], failure: base.StoreError, doubtful: bool
+    ) -> None:
+        """End works with an error.
+
+        :param doubtful: whether the transaction may be committed
+        """
+        if doubtful:
+            failure = base.StoreUncertain(str(failure))
+        for work in works:
+            work.fail(failure)
 
     def _try_again(self, works: list[batch.Work]) -> None:
         """Give work back, if there is time left for it."""
@@ -234,7 +253,7 @@ class Database:
             self._disconnect()
         if clocks.monotonic() < self._retry_at:
             raise base.StoreUnavailable(self._problem)
-        if self.file.path in _INHERITED or _opened_by_parent(self.file.path):
+        if forking.is_inherited(self.file.path):
             raise self._unavailable(_FORKED)
         self.generation += 1
         self._pid = os.getpid()
@@ -272,11 +291,10 @@ class Database:
         if connection is None:
             return
         if self._pid != os.getpid():
-            _INHERITED.add(self.file.path)
-            _abandon(connection)
+            forking.inherit(self.file.path, connection)
         elif not self.file.is_there():
             # Closing it would remove the log of the file that is there now.
-            _abandon(connection)
+            forking.abandon(connection)
         else:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
@@ -346,46 +364,18 @@ class Database:
         self._turn = threading.Lock()
         self._waiting = batch.Waiting()
 
+    def has_inherited(self, path: str) -> bool:
+        """Return whether a fork that nobody noticed left the file open."""
+        return (
+            self._connection is not None
+            and self._pid != os.getpid()
+            and self.file.path == path
+        )
+
 
 _SUBJECT = 'the store of notifications'
 _SLOW = 'its other users take too long'
 _FORKED = (
     'this process was forked by one that was just using it, which SQLite '
     'does not survive; use the transport only after the fork'
-)
-
-#: Every database of this process, for its forks.
-_IN_THIS_PROCESS: 'weakref.WeakSet[Database]' = weakref.WeakSet()
-
-#: Files that this process must not open, because its parent had them open.
-_INHERITED: set[str] = set()
-
-
-def _abandon(connection: sqlite3.Connection) -> None:
-    """Never close a connection, not even when the interpreter ends."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-
-
-def _opened_by_parent(path: str) -> bool:
-    """Return whether a fork that Python did not notice left it open."""
-    return any(
-        one.file.path == path
-        and one._connection is not None
-        and one._pid != os.getpid()
-        for one in tuple(_IN_THIS_PROCESS)
-    )
-
-
-def _for_all(step: str) -> Callable[[], None]:
-    def run() -> None:
-        for one in sorted(_IN_THIS_PROCESS, key=id):
-            getattr(one, step)()
-
-    return run
-
-
-os.register_at_fork(
-    before=_for_all('before_fork'),
-    after_in_parent=_for_all('after_fork_in_parent'),
-    after_in_child=_for_all('after_fork_in_child'),
 )

@@ -22,6 +22,19 @@ def is_damaged(error: BaseException) -> bool:
     return code(error) in _DAMAGED
 
 
+def is_doubtful(error: BaseException) -> bool:
+    """Return whether a commit that failed so may be there later.
+
+    Not if writing failed: the last piece, which says that it is complete, is
+    missing. But if waiting for the disk failed.
+    """
+    whole = int(getattr(error, 'sqlite_errorcode', 0) or 0)
+    return (
+        code(error) == sqlite3.SQLITE_IOERR
+        and whole != sqlite3.SQLITE_IOERR_WRITE
+    )
+
+
 def reason(error: Exception) -> str:
     """Return what is wrong and, as far as that is clear, what to do."""
     if is_damaged(error):

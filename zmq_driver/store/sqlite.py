@@ -17,6 +17,7 @@ from zmq_driver.store import bounds
 from zmq_driver.store import database
 from zmq_driver.store import durable
 from zmq_driver.store import queries
+from zmq_driver.store import reserve
 from zmq_driver.store import tidying
 from zmq_driver.store import turn
 
@@ -95,9 +96,11 @@ class SqliteStore(base.NotificationStore):
 
         :raises StoreFull: at a bound, if that is to be refused
         :raises StoreUnavailable: it cannot be stored by the deadline
+        :raises StoreUncertain: it may be stored, or not
         """
 
         def run(connection: sqlite3.Connection) -> int:
+            reserve.check(self._database.file.path, len(body))
             queues = [
                 queries.queue_of(connection, where, copy.pool)
                 for copy in copies
@@ -106,7 +109,7 @@ class SqliteStore(base.NotificationStore):
             queries.insert(connection, message_id, body, copies, queues)
             return dropped
 
-        dropped = self._database.write(run, deadline)
+        dropped = self._database.write(run, deadline, len(body))
         self.settings.counters.add('notifications_stored')
         self._count_dropped(dropped)
 

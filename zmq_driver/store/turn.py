@@ -113,6 +113,8 @@ class Turn:
         self._fd = fd
         self._pid = os.getpid()
         self._end = weakref.finalize(self, os.close, fd)
+        # When the interpreter ends, the thread that drains still uses it.
+        self._end.atexit = False
         _TAKEN[self._path] = self
         self._renewed_at = float('-inf')
         self._renew()

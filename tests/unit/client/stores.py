@@ -19,6 +19,7 @@ class MemoryStore(none.NoStore):
         self.held = []
         self.released = []
         self.fails = set()
+        self.failure = base.StoreUnavailable
         self.mine = True
         self.asked = 0
         self._queues = []
@@ -29,7 +30,7 @@ class MemoryStore(none.NoStore):
     def _may_fail(self, name):
         self.asked += 1
         if name in self.fails:
-            raise base.StoreUnavailable(f'{name} fails')
+            raise self.failure(f'{name} fails')
 
     def _queue(self, where, pool):
         if (where, pool) not in self._queues:

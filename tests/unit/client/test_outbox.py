@@ -2,11 +2,13 @@
 """The thread that drains, with a store in memory."""
 
 import threading
+import time
 
 import pytest
 
 from tests.fixtures import waiting
 from tests.unit.client import stores
+from zmq_driver import address
 from zmq_driver import clock as clocks
 from zmq_driver.client import outbox as outboxes
 from zmq_driver.store import base
@@ -53,7 +55,7 @@ def outbox(store, drains, monkeypatch):
         drains.append(Drain())
         return drains[-1]
 
-    outbox = outboxes.Outbox('unit', store, make)
+    outbox = outboxes.Outbox('unit', store, make, presence=0.01)
     yield outbox
     outbox.close(clocks.Deadline(30))
 
@@ -148,3 +150,32 @@ def test_an_end_that_takes_too_long_is_logged(outbox, drains, caplog):
     finally:
         go.set()
     assert 'did not end' in caplog.text
+
+
+WHERE = address.Address(address.Scope.NOTIFICATION, 'exchange', 'topic')
+
+
+@pytest.mark.spec('NS-53')
+@pytest.mark.parametrize('mine', [True, False])
+def test_who_is_here_is_told_again_and_again(outbox, store, drains, mine):
+    store.mine = mine
+    outbox.present = lambda: [(WHERE, 'a'), (WHERE, 'b')]
+    outbox.start()
+    for _ in range(3):
+        waiting.until(lambda: store.durable.get(WHERE) == {'a', 'b'}, 'pools')
+        store.durable.clear()
+    outbox.present = list
+    time.sleep(0.05)
+    store.durable.clear()
+    time.sleep(0.1)
+    assert not store.durable
+
+
+@pytest.mark.spec('NS-49', 'NS-53')
+def test_it_drains_while_that_fails(outbox, store, drains, caplog):
+    outbox.present = lambda: [(WHERE, 'a')]
+    store.fails.add('saw')
+    outbox.start()
+    waiting.until(lambda: drains, 'its turn')
+    passes(drains)
+    assert 'saw fails' in caplog.text

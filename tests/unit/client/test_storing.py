@@ -203,3 +203,23 @@ def test_store_that_fails_keeps_nothing_from_who_is_there(
     notify(world)
     assert len(peer.got) == 1
     assert f'{name} fails' in caplog.text
+
+
+@pytest.mark.spec('NS-51')
+def test_what_may_be_stored_may_be_delivered(world, store):
+    store.fails.add('add')
+    store.failure = base.StoreUncertain
+    with pytest.raises(errors.DeliveryUnconfirmed, match='may have been'):
+        notify(world)
+
+
+@pytest.mark.spec('NS-54')
+def test_that_nobody_is_known_is_told_once(world, caplog):
+    for _ in range(3):
+        notify(world)
+    (record,) = caplog.records
+    assert record.levelname == 'WARNING'
+    assert str(fakes.NOTES) in record.message
+    member(world, 'a', fakes.silence)
+    notify(world)
+    assert len(caplog.records) == 1

@@ -16,6 +16,7 @@ from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver.server import backlog as backlogs
 from zmq_driver.server import listener as listeners
+from zmq_driver.server import subscription as subscriptions
 
 SERVED = envelope.Header(
     envelope.Kind.REQUEST, bytes(16), 'exchange', 'topic', 'server'
@@ -75,7 +76,7 @@ def registry(router):
 
 @pytest.fixture
 def subscription(router, registry):
-    return listeners.Subscription(router, registry, [fakes.RPC], 'server')
+    return subscriptions.Subscription(router, registry, [fakes.RPC], 'server')
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def notes(router, registry):
 
     def make(backlog=10, is_open=True):
         clock = fake_clock.FakeClock()
-        subscription = listeners.Subscription(
+        subscription = subscriptions.Subscription(
             router, registry, [fakes.INFO, fakes.ERROR], 'pool'
         )
         listener = listeners.NotificationListener(
@@ -173,7 +174,7 @@ def test_notifications_are_served_by_topic_and_priority(notes):
 
 def test_every_subscription_has_an_incarnation(router, registry):
     made = {
-        listeners.Subscription(
+        subscriptions.Subscription(
             router, registry, [fakes.RPC], 'server'
         ).incarnation
         for _ in range(100)
@@ -221,9 +222,9 @@ def test_slow_matchmaker_leaves_time_to_stop_receiving(
 ):
     registry = fakes.Registry(router.story, clock)
     registry.slow = 60.0
-    slow = listeners.Subscription(router, registry, [fakes.RPC], 'server')
+    slow = subscriptions.Subscription(router, registry, [fakes.RPC], 'server')
     slow.open('sink', clocks.Deadline(30))
-    slow.close('sink', clocks.Deadline(listeners.STOP_TIMEOUT))
+    slow.close('sink', clocks.Deadline(subscriptions.STOP_TIMEOUT))
     assert router.detach_left >= 1.0
 
 
@@ -504,7 +505,7 @@ def test_stop_ends_a_poll_that_waits(notes):
 
 @pytest.mark.spec('TO-05')
 def test_stop_ends_a_poll_of_another_thread(router, registry):
-    subscription = listeners.Subscription(
+    subscription = subscriptions.Subscription(
         router, registry, [fakes.INFO], 'pool'
     )
     one = listeners.NotificationListener(

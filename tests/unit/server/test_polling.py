@@ -11,13 +11,14 @@ from zmq_driver import clock as clocks
 from zmq_driver import counters
 from zmq_driver.server import listener as listeners
 from zmq_driver.server import polling
+from zmq_driver.server import subscription as subscriptions
 
 
 @pytest.fixture
 def listener():
     router = fakes.Router()
     listener = listeners.NotificationListener(
-        listeners.Subscription(
+        subscriptions.Subscription(
             router, fakes.Registry(router.story), [fakes.INFO], 'pool'
         ),
         router,

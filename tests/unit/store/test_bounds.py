@@ -250,3 +250,29 @@ def test_answers_are_used_for_a_second(make):
     assert pools.unseen(samples.WHERE, ['a'], 2) == ['a']
     now[0] += durable.SEEN_TTL
     assert pools.unseen(samples.WHERE, ['a'], 1) == ['a']
+
+
+@pytest.mark.spec('NS-54')
+def test_what_nobody_ever_wants_has_the_same_bounds(make, calendar):
+    store = make(notification_store_max_count=2)
+    other = samples.WHERE._replace(topic='other')
+    samples.add(store, 1)
+    samples.add(store, 2, where=other)
+    with pytest.raises(base.StoreFull, match='max_count'):
+        samples.add(store, 3)
+    store.done([one.key for one in samples.everything(store, where=other)])
+    calendar[0] += 8 * 86400.0
+    with pytest.raises(base.StoreFull, match='max_age'):
+        samples.add(store, 4)
+    # That is so for each address, as for each pool.
+    samples.add(store, 5, where=other)
+
+
+@pytest.mark.spec('NS-54')
+def test_what_nobody_ever_wants_can_be_dropped_by_age(make, calendar):
+    store = make(notification_store_overflow='drop_oldest')
+    samples.add(store, 1)
+    calendar[0] += 8 * 86400.0
+    samples.add(store, 2)
+    assert samples.numbers(store) == [2]
+    assert dropped(store) == 1
