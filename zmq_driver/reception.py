@@ -139,6 +139,11 @@ class Reception:
             if isinstance(listener, listener_.NotificationListener):
                 listener.give_back()
 
+    def settle(self, deadline: clock.Deadline) -> None:
+        """Wait for those who may ask what became of their messages."""
+        if self.router is not None:
+            self.router.unheard.wait(deadline)
+
     def present(self) -> list[tuple[address.Address, str]]:
         """Return the listener pools that have members here."""
         with self._lock:

@@ -189,6 +189,7 @@ class Runtime:
         statistics.withdraw(self)
         self.reception.withdraw(deadline)
         self.reception.give_back()
+        self.reception.settle(deadline)
         self._outbox.close(deadline)
         self.matchmaker.close(deadline)
         for abandoned in self.pool.close(deadline):
@@ -222,6 +223,7 @@ class Runtime:
         something is still being done, so does answering it.
         """
         self.reception.give_back()
+        self.reception.settle(deadline)
         left = self.reception.unfinished.count
         if left:
             LOG.warning(

@@ -271,3 +271,60 @@ def test_pool_is_not_forgotten_while_a_member_lives(notifying, listener, url):
     quiet.kill()
     notify(program, 1)
     wait_for([1], listener('back', '--listener-pool', 'quiet', query=query))
+
+
+@pytest.mark.spec('NS-55')
+@pytest.mark.parametrize('size', [1, 8])
+def test_what_a_batch_waits_for_is_given_once(
+    notifying, listen_in_batches, size
+):
+    recorder = Batches()
+    listen_in_batches(recorder, batch_size=100, batch_timeout=1.0)
+    first, second = notifying(), notifying()
+    # Each is stored while it waits for the others of its batch.
+    for n in range(0, 5 * size, size):
+        notify(first if n % 2 else second, *range(n, n + size))
+    expected = set(range(5 * size))
+    waiting.until(
+        lambda: {n for b in recorder.batches for n in b} >= expected,
+        'batches',
+        HANG,
+    )
+    time.sleep(2.0)
+    counts = collections.Counter(n for b in recorder.batches for n in b)
+    assert counts == collections.Counter(expected)
+
+
+@pytest.mark.spec('NS-34', 'NS-56')
+@pytest.mark.parametrize('drains', ['notifier', 'listener'])
+def test_listener_that_leaves_leaves_nothing_in_doubt(
+    notifying, listener, drains
+):
+    program = notifying()
+    if drains == 'notifier':
+        # It is its turn from now on.
+        notify(program, 0)
+        time.sleep(1.5)
+    leaving = listener('leaving', '--delay', 0.2, '--executor-threads', 2)
+    expected = list(range(drains == 'listener', 40))
+    for n in range(1, 40):
+        program.write(str(n))
+        time.sleep(0.02)
+    # What it had begun with is handled, and its notifier does not wait.
+    leaving.stop()
+    wait_for(expected, leaving, listener('staying'))
+
+
+@pytest.mark.spec('NS-56')
+def test_last_listener_answers_for_what_it_handled(notifying, listener):
+    program = notifying()
+    for round_ in range(5):
+        leaving = listener(f'l{round_}', '--delay', 0.15)
+        program.write(str(round_))
+        leaving.wait_for('entered')
+        # It handles it when nobody listens to its answer, and leaves.
+        leaving.stop()
+        assert payloads(leaving) == [round_]
+    late = listener('late')
+    notify(program, 7)
+    wait_for([7], late)

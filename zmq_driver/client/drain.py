@@ -139,7 +139,9 @@ class Drain:
                 self._answered(stream, answer)
             back = stream.advance()
             if stream.state is stream_.State.GONE:
-                self._give_up(pool, stream)
+                for queue in self._queues.values():
+                    if queue.pool == pool:
+                        queue.give_up(stream.holder)
             for item in reversed(back):
                 self._return(item)
         self._streams.tidy()
@@ -154,8 +156,7 @@ class Drain:
             self._done.append(item.stored.key)
             self._counters.add('notifications_delivered_late')
             if queue is not None:
-                queue.items -= 1
-                queue.size -= len(item.stored.body)
+                queue.drop(len(item.stored.body))
             return
         self._counters.add('requests_refused')
         LOG.debug(
@@ -191,15 +192,6 @@ class Drain:
         queue = self._queues.get(item.stored.key.queue)
         if queue is not None:
             queue.waiting.appendleft(item)
-
-    def _give_up(self, pool: str, stream: stream_.Stream) -> None:
-        """Let others have what a listener had that does not come back."""
-        for queue in self._queues.values():
-            if queue.pool != pool:
-                continue
-            for item in queue.waiting:
-                if item.holder == stream.holder:
-                    item.holder = None
 
     def _flush(self) -> None:
         if self._done:
@@ -238,15 +230,34 @@ class Drain:
                 del self._queues[queue.number]
             return False
         routes = self._routes(queue)
-        if not routes and queue.items == len(queue.waiting):
+        if routes:
+            queue.found()
+            if queue.partial and queue.is_idle():
+                queue.put_back()
+        elif queue.is_idle() and not self._has_holders(queue):
             queue.put_back()
             queue.begin_pause(self._clock())
             return False
-        queue.found()
         if queue.pool is None:
             return self._split(queue, routes)
-        self._take(queue)
+        if routes:
+            self._take(queue)
         return self._send(queue, queue.pool, routes)
+
+    def _has_holders(self, queue: queue_.WaitingQueue) -> bool:
+        """Return whether a listener can be asked what became of a copy.
+
+        One that leaves is found by nobody, and answers for a moment.
+        """
+        if queue.pool is None:
+            return False
+        if not queue.is_held():
+            queue.add_held(
+                self._store.take(
+                    queue.number, TAKEN, size=TAKEN_SIZE, held=True
+                )
+            )
+        return bool(queue.items)
 
     def _routes(self, queue: queue_.WaitingQueue) -> Sequence[address.Route]:
         deadline = clock_.Deadline(LOOKUP_TIMEOUT)
@@ -272,7 +283,7 @@ class Drain:
 
     def _take(self, queue: queue_.WaitingQueue) -> None:
         room = TAKEN - queue.items
-        if queue.exhausted or queue.waiting or room <= 0:
+        if queue.exhausted or queue.partial or queue.waiting or room <= 0:
             return
         total = sum(one.size for one in self._queues.values())
         if queue.size >= TAKEN_SIZE or total >= TOTAL_SIZE:
@@ -280,11 +291,8 @@ class Drain:
         copies = self._store.take(
             queue.number, room, queue.taken, size=TAKEN_SIZE
         )
-        for one in copies:
-            queue.taken = max(queue.taken, one.key.number)
-            queue.waiting.append(stream_.Item(one))
-            queue.items += 1
-            queue.size += len(one.body)
+        queue.add(copies)
+        queue.taken = max([queue.taken, *(one.key.number for one in copies)])
         queue.exhausted = not copies
 
     def _send(
@@ -365,8 +373,8 @@ class Drain:
             queue.where,
             self._max_deliveries,
         )
-        queue.items -= len(items)
-        queue.size -= sum(len(item.stored.body) for item in items)
+        for item in items:
+            queue.drop(len(item.stored.body))
 
 
 def _route(stream: stream_.Stream, item: stream_.Item) -> address.Route:

@@ -11,6 +11,7 @@ from zmq_driver import counters as counters_
 from zmq_driver import envelope
 from zmq_driver.server import recent as recent_
 from zmq_driver.server import stall as stall_
+from zmq_driver.server import unheard as unheard_
 
 LOG = logging.getLogger(__name__)
 
@@ -36,13 +37,18 @@ class Admission:
         self,
         recent: recent_.Recent,
         stall: stall_.Stall,
+        unheard: unheard_.Unheard,
         counters: counters_.Counters,
         deliver: Deliver,
         send: Send,
     ) -> None:
-        """Decide by *recent* and *stall*, act by *deliver* and *send*."""
+        """Decide by *recent* and *stall*, act by *deliver* and *send*.
+
+        :param unheard: told who asks again
+        """
         self._recent = recent
         self._stall = stall
+        self._unheard = unheard
         self._counters = counters
         self._deliver = deliver
         self._send = send
@@ -86,6 +92,7 @@ class Admission:
         )
         if repeat.known:
             self._counters.add('messages_duplicate')
+            self._unheard.asked(header.message_id)
         if repeat.refused:
             return envelope.NackReason.EXPIRED
         if repeat.forgotten:

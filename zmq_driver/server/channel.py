@@ -47,10 +47,16 @@ class Channel:
         self,
         socket: sockets.RouterSocket,
         counters: counters_.Counters,
+        lost: Callable[[bytes], None] | None = None,
     ) -> None:
-        """Share *socket*, which the router thread has bound (router)."""
+        """Share *socket*, which the router thread has bound (router).
+
+        :param lost: told the header of what could not be sent, with the lock
+            held; it must not wait
+        """
         self._socket = socket
         self._counters = counters
+        self._lost = lost
         # Held for the time of a call into libzmq that does not wait.
         self._lock = threading.Lock()
         self._closed = False
@@ -148,6 +154,8 @@ class Channel:
         if self._closed or not self._socket.send(frames):
             self._counters.add('replies_unroutable')
             LOG.debug('an answer could not be sent: its client has gone')
+            if self._lost is not None:
+                self._lost(frames[1])
 
     def _readable_locked(self) -> bool:
         return not self._closed and self._socket.readable()

@@ -121,7 +121,7 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
             return
         try:
             if self._expired:
-                self._router.expire(self._record, self._message_id)
+                self._router.settlement.expire(self._record, self._message_id)
             elif self._wants_reply:
                 self._reply(reply, failure)
         except Exception:

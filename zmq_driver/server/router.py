@@ -32,6 +32,7 @@ from zmq_driver.server import recent as recent_
 from zmq_driver.server import settlement
 from zmq_driver.server import sink as sink_
 from zmq_driver.server import stall
+from zmq_driver.server import unheard
 
 LOG = logging.getLogger(__name__)
 
@@ -75,16 +76,22 @@ class Router:
         self._options = options
         self._counters = counters
         self._recent = recent or recent_.Recent()
-        self._expired_log = counters_.LimitedLog(LOG, logging.WARNING)
         #: What the router thread does for messages that were dropped.
         self.abandoned = abandoned.Abandoned()
         self._stall = stall.Stall(counters)
-        #: Answers notifications that were taken.
+        #: What was dealt with, and its sender does not know.
+        self.unheard = unheard.Unheard()
+        #: Answers what was taken.
         self.settlement = settlement.Settlement(
             self._recent, counters, self.send
         )
         self._admission = admission.Admission(
-            self._recent, self._stall, counters, self._deliver, self.send
+            self._recent,
+            self._stall,
+            self.unheard,
+            counters,
+            self._deliver,
+            self.send,
         )
         self._lock = threading.Lock()
         # Replaced as a whole under the lock, read without it.
@@ -179,22 +186,6 @@ class Router:
             return
         self.send(self._recent.finish(record, (header, body)), header, body)
 
-    def expire(self, record: recent_.Record, message_id: bytes) -> None:
-        """Refuse a call that waited too long to be started."""
-        if self._is_forked():
-            return
-        self._counters.add('messages_expired')
-        self._counters.add('messages_refused')
-        self._expired_log(
-            'A call was not started: it had waited in the executor for longer '
-            'than its caller waits. The methods take too long, or '
-            'executor_thread_pool_size is too small for so many calls; a '
-            'smaller rpc_zmq_topic_backlog sends callers elsewhere sooner.'
-        )
-        expired = envelope.encode_nack(message_id, envelope.NackReason.EXPIRED)
-        # Nothing ran, so it may come again: that is no answer to keep.
-        self.send(self._recent.refuse(record), expired)
-
     def _is_forked(self) -> bool:
         """Return whether a method forked: all this is the parent's."""
         return os.getpid() != self._pid
@@ -276,7 +267,7 @@ class Router:
             if self._bind_tcp is not None:
                 self.tcp_endpoint = self._bind_tcp(socket)
                 self.tcp_bound = socket.bound_to()
-            return channel_.Channel(socket, self._counters)
+            return channel_.Channel(socket, self._counters, self.unheard.lost)
         except BaseException:
             # No descriptor is left for the wake-up.
             socket.close()

@@ -209,7 +209,13 @@ class NotificationStore(abc.ABC):
 
     @abc.abstractmethod
     def take(
-        self, queue: int, limit: int, after: int = 0, *, size: int = 2**24
+        self,
+        queue: int,
+        limit: int,
+        after: int = 0,
+        *,
+        size: int = 2**24,
+        held: bool = False,
     ) -> list[Stored]:
         """Return the oldest copies of a queue; they stay in it.
 
@@ -217,6 +223,7 @@ class NotificationStore(abc.ABC):
         :param limit: return at most so many
         :param after: return only copies with a larger ``key.number``
         :param size: return no more, once the bodies have so many bytes
+        :param held: return only copies that have a holder
         :raises StoreUnavailable: the store cannot be read
         """
 

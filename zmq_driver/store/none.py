@@ -47,7 +47,13 @@ class NoStore(base.NotificationStore):
         return []
 
     def take(
-        self, queue: int, limit: int, after: int = 0, *, size: int = 2**24
+        self,
+        queue: int,
+        limit: int,
+        after: int = 0,
+        *,
+        size: int = 2**24,
+        held: bool = False,
     ) -> list[base.Stored]:
         """Return no copy."""
         return []

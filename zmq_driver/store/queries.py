@@ -15,6 +15,8 @@ from zmq_driver.store import base
 
 _NAMED = 'exchange = ? AND topic = ? AND dead = ? AND ifnull(pool, x\'00\')'
 _COPY = 'queue = ? AND message = ?'
+# The same words as in the index of those.
+_HELD = 'AND endpoint IS NOT NULL '
 _OLDEST = (
     'queue = ? AND message IN '
     '(SELECT message FROM copy WHERE queue = ? ORDER BY message LIMIT ?)'
@@ -146,6 +148,7 @@ def take(
     limit: int,
     after: int,
     size: int,
+    held: bool = False,
 ) -> list[base.Stored]:
     """Return the oldest copies of a queue."""
     name = name_of(connection, queue)
@@ -155,7 +158,8 @@ def take(
     cursor = connection.execute(
         'SELECT message, id, body, stored, attempts, endpoint, incarnation '
         'FROM copy JOIN message ON message.number = copy.message '
-        'WHERE queue = ? AND message > ? ORDER BY message LIMIT ?',
+        f'WHERE queue = ? AND message > ? {_HELD if held else ""}'
+        'ORDER BY message LIMIT ?',
         (queue, after, limit),
     )
     found = []

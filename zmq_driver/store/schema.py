@@ -46,6 +46,7 @@ CREATE TABLE copy (
     incarnation BLOB,
     PRIMARY KEY (queue, message)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX copy_held ON copy (queue, message) WHERE endpoint IS NOT NULL;
 CREATE TRIGGER message_added AFTER INSERT ON message BEGIN
     UPDATE total SET size = size + new.size;
 END;

@@ -154,12 +154,18 @@ class SqliteStore(base.NotificationStore):
         )
 
     def take(
-        self, queue: int, limit: int, after: int = 0, *, size: int = 2**24
+        self,
+        queue: int,
+        limit: int,
+        after: int = 0,
+        *,
+        size: int = 2**24,
+        held: bool = False,
     ) -> list[base.Stored]:
         """Return the oldest copies of a queue; they stay in it."""
         return self._database.read(
             lambda connection: queries.take(
-                connection, queue, limit, after, size
+                connection, queue, limit, after, size, held
             ),
             [],
         )

@@ -75,12 +75,14 @@ class MemoryStore(none.NoStore):
             for number in numbers[:limit]
         ]
 
-    def take(self, queue, limit, after=0, *, size=2**24):
+    def take(self, queue, limit, after=0, *, size=2**24, held=False):
         self._may_fail('take')
         found = [
             self.rows[key]
             for key in sorted(self.rows)
-            if key.queue == queue and key.number > after
+            if key.queue == queue
+            and key.number > after
+            and (self.rows[key].holder is not None or not held)
         ]
         sizes = itertools.accumulate(len(row.body) for row in found)
         enough = sum(before < size for before in [0, *sizes])

@@ -13,6 +13,7 @@ from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver.client import drain as drains
 from zmq_driver.client import stream as streams
+from zmq_driver.client import waiting
 from zmq_driver.store import base
 
 Reason = envelope.NackReason
@@ -529,3 +530,70 @@ def test_total_in_memory_is_bounded(site, monkeypatch):
     slow.cut()
     site.run_empty()
     assert ids(other) == [2]
+
+
+@pytest.mark.spec('NS-45', 'NS-56')
+def test_holder_is_asked_though_its_pool_has_no_member(site):
+    had = site.member()
+    site.world.leave(had)
+    for _ in range(3):
+        site.add()
+    for _ in range(3):
+        site.add(holder=holder(had))
+    site.run(2.0)
+    # It is found by nobody, but it can say what it has done.
+    assert ids(had) == [4, 5, 6]
+    assert flags(had) == [True] * 3
+    assert sorted(row.message_id[-1] for row in site.store.rows.values()) == [
+        1,
+        2,
+        3,
+    ]
+    [queue] = site.drain._queues.values()
+    assert not queue.items
+    other = site.member()
+    site.run_empty()
+    assert ids(other) == [1, 2, 3]
+
+
+@pytest.mark.spec('NS-45', 'NS-56')
+def test_holder_that_is_gone_is_not_asked_all_the_time(site):
+    had = site.member()
+    site.world.leave(had)
+    had.connects = False
+    had.refuses = True
+    site.add(holder=holder(had))
+    opened = len(site.world.sockets)
+    site.run(60.0)
+    assert len(site.world.sockets) - opened <= 4
+    other = site.member()
+    site.run_empty()
+    assert ids(other) == [1]
+
+
+@pytest.mark.spec('NS-45', 'NS-56')
+def test_member_comes_while_a_holder_is_asked(site):
+    had = site.member(fakes.silence)
+    site.world.leave(had)
+    for n in range(6):
+        site.add(holder=holder(had) if n % 2 else None)
+    site.run(2.0)
+    assert ids(had) == [2, 4, 6]
+    other = site.member()
+    site.run(2.0)
+    had.refuses = True
+    had.die()
+    site.run_empty()
+    assert sorted(ids(other)) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.spec('NS-45')
+def test_holders_that_are_gone_are_forgotten_at_a_bound(site, monkeypatch):
+    monkeypatch.setattr(waiting, 'MAX_GONE', 2)
+    site.add()
+    site.run(0.1)
+    [queue] = site.drain._queues.values()
+    holders = [base.Holder(f'ipc:///{n}', bytes(16)) for n in range(3)]
+    for one in holders:
+        queue.give_up(one)
+    assert [queue.may_have(one) for one in holders] == [True, True, False]

@@ -363,6 +363,7 @@ def test_child_of_a_method_does_not_touch_the_memory(
     locks = [router._recent._lock, router._counters._lock, router._lock]
     with monkeypatch.context() as patch, contextlib.ExitStack() as held:
         patch.setattr(router, '_pid', 0)
+        patch.setattr(router.settlement, '_pid', 0)
         patch.setattr(call, '_pid', 0)
         # Some other thread of the parent had them, and is not here.
         for lock in locks:
@@ -371,7 +372,7 @@ def test_child_of_a_method_does_not_touch_the_memory(
         call.heartbeat()
         router.send(b'client', b'header')
         router.reply(call._record, b'header', b'body')
-        router.expire(call._record, ID)
+        router.settlement.expire(call._record, ID)
     send(client, CALL | envelope.WANT_ACK)
     answer(client, ACK)
 
