@@ -8,9 +8,11 @@ done and no longer. ``doc/specs/listening.rst`` has the measurements.
 
 from collections.abc import Callable
 import contextlib
+import errno
 import ipaddress
 import itertools
 import math
+import os
 import struct
 
 import zmq
@@ -38,6 +40,8 @@ _BROKEN = int(
 _EVENT = struct.Struct('=HI')
 
 _PAIR = int(zmq.PAIR)
+#: Descriptors that must be free when a connection is begun.
+SPARE_DESCRIPTORS = 4
 _NUMBERS = itertools.count()
 
 _PROBLEMS = {
@@ -223,7 +227,26 @@ class Connector:
 
     def _connect(self, endpoint: str) -> None:
         self._watch = Watch(self._context, self.socket)
+        _need_descriptors()
         self.socket.connect(endpoint)
+
+
+def _need_descriptors() -> None:
+    """Raise ZMQError unless some descriptors are left.
+
+    libzmq ends the whole process if it finds none while it connects to a TCP
+    address (ip_resolver.cpp). Others may take them in between, so this is no
+    more than likely to help.
+    """
+    found: list[int] = []
+    try:
+        for _ in range(SPARE_DESCRIPTORS):
+            found.append(os.eventfd(0, os.EFD_CLOEXEC))
+    except OSError as error:
+        raise zmq.ZMQError(error.errno or errno.EMFILE) from error
+    finally:
+        for fd in found:
+            os.close(fd)
 
 
 def _is_address(host: str) -> bool:

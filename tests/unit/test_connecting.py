@@ -405,3 +405,23 @@ def test_what_is_an_address():
     assert not connecting._is_address('host')
     assert not connecting._is_address('1.2.3')
     assert not connecting._is_address('')
+
+
+@pytest.mark.spec('NS-57')
+@pytest.mark.parametrize('free', [0, connecting.SPARE_DESCRIPTORS - 1])
+def test_nothing_is_connected_with_the_last_descriptors(monkeypatch, free):
+    made = []
+    original = os.eventfd
+
+    def eventfd(*args):
+        if len(made) >= free:
+            raise OSError(errno.EMFILE, 'too many')
+        made.append(original(*args))
+        return made[-1]
+
+    monkeypatch.setattr(os, 'eventfd', eventfd)
+    with pytest.raises(zmq.ZMQError) as caught:
+        connecting._need_descriptors()
+    assert caught.value.errno == errno.EMFILE
+    # Those that were found are free again; a test sees what it leaves.
+    assert len(made) == free

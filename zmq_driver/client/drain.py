@@ -61,6 +61,10 @@ _STATE = (
 _GONE = (envelope.NackReason.STOPPED, envelope.NackReason.UNKNOWN_TARGET)
 
 
+class Starved(Exception):
+    """No descriptor is left in this process for a connection."""
+
+
 class Drain:
     """What a process knows while it drains the store.
 
@@ -104,12 +108,15 @@ class Drain:
         """Make a pass; return the seconds after which to make the next.
 
         :raises store.StoreError: the store failed; make one a little later
+        :raises Starved: another process had better do it
         """
         progress = self._hear()
         self._flush()
         self._look_for_queues()
         for queue in list(self._queues.values()):
             progress = self._serve(queue) or progress
+        if self._streams.are_starved():
+            raise Starved('no descriptor is left in this process')
         if progress:
             self._rest = retry_.Backoff(*REST)
         if self._streams.carry() or self._streams.connect():

@@ -112,12 +112,17 @@ class Outbox:
                 self._tell_who_is_here()
                 try:
                     if not self.store.claim():
-                        self._leave(drain)
+                        self._leave(drain, 'this one did not run')
                         drain = None
                     elif drain is None:
                         drain = self._make_drain()
                     pause = _standby() if drain is None else drain.run()
                     backoff = retry_.Backoff(*STORE_PAUSES)
+                except drain_.Starved as error:
+                    self._leave(drain, error)
+                    drain = None
+                    self.store.unclaim()
+                    pause = _standby()
                 except store_.StoreError as error:
                     self._log('stored notifications wait: %s', error)
                     pause = backoff.pause()
@@ -142,11 +147,17 @@ class Outbox:
         except store_.StoreError as error:
             self._log('listener pools may be taken for gone: %s', error)
 
-    def _leave(self, drain: drain_.Drain | None) -> None:
-        """Stop because this process did not run, and another drains."""
-        if drain is not None:
-            self._log('another process brings stored notifications now')
+    def _leave(self, drain: drain_.Drain | None, reason: object) -> None:
+        """Stop, so that another process drains."""
+        if drain is None:
+            return
+        self._log(
+            'another process brings stored notifications now: %s', reason
+        )
+        try:
             drain.close(clock.Deadline(0.0))
+        except store_.StoreError as error:
+            LOG.debug('what was delivered is asked for again: %s', error)
 
     def _wait(self, pause: float, standby: bool) -> None:
         deadline = clock.Deadline(pause)

@@ -102,6 +102,8 @@ class Stream:
         self._socket: sockets.PeerSocket | None = None
         self._size = 0
         self._ending = False
+        #: Whether this process has no descriptor left for it.
+        self.is_starved = False
         self._used_at = clock()
         self._pause_until = clock()
         self._busy = retry_.Backoff(*BUSY_PAUSES)
@@ -238,13 +240,17 @@ class Stream:
         self._connect_until = self._clock() + sender_.RESEND_WINDOW
 
     def _open(self) -> None:
-        self._tries -= 1
         try:
             self._socket = self._open_socket(self.holder.endpoint)
         except zmq.ZMQError:
-            # No descriptor is left.
-            self._failed()
+            # No descriptor is left, which says nothing about the listener.
+            self.is_starved = True
+            self.state = State.PAUSED
+            self._pause_until = self._clock() + REST
+            self._begin_again()
         else:
+            self._tries -= 1
+            self.is_starved = False
             self.state = State.CONNECTING
 
     def _look_whether_connected(self) -> None:

@@ -62,6 +62,10 @@ class Streams:
             for stream in self._streams.values()
         )
 
+    def are_starved(self) -> bool:
+        """Return whether this process cannot make a connection."""
+        return any(stream.is_starved for stream in self._streams.values())
+
     def tidy(self) -> None:
         """Close those that nobody needs any more."""
         for key, stream in tuple(self._streams.items()):

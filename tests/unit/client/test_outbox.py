@@ -10,6 +10,7 @@ from tests.fixtures import waiting
 from tests.unit.client import stores
 from zmq_driver import address
 from zmq_driver import clock as clocks
+from zmq_driver.client import drain
 from zmq_driver.client import outbox as outboxes
 from zmq_driver.store import base
 from zmq_driver.store import none
@@ -179,3 +180,20 @@ def test_it_drains_while_that_fails(outbox, store, drains, caplog):
     waiting.until(lambda: drains, 'its turn')
     passes(drains)
     assert 'saw fails' in caplog.text
+
+
+@pytest.mark.spec('NS-57')
+@pytest.mark.parametrize('fails', [False, True])
+def test_who_cannot_connect_leaves_it_to_another(
+    outbox, store, drains, caplog, fails
+):
+    left = []
+    store.unclaim = lambda: left.append(1)
+    outbox.start()
+    waiting.until(lambda: drains, 'its turn')
+    drains[0].fails_to_close = fails
+    drains[0].raises.append(drain.Starved('no descriptor'))
+    assert drains[0].closed.wait(30)
+    waiting.until(lambda: len(drains) == 2, 'its turn again')
+    assert left
+    assert 'no descriptor' in caplog.text
