@@ -10,6 +10,7 @@ import pytest
 
 from tests.fixtures import process
 from tests.fixtures import waiting
+from zmq_driver import address
 
 #: Seconds after which something hangs, on a machine that is busy.
 HANG = 30
@@ -262,15 +263,20 @@ def test_another_process_goes_on_while_one_is_frozen(notifying, listener):
 
 
 @pytest.mark.spec('NS-53')
-def test_pool_is_not_forgotten_while_a_member_lives(notifying, listener, url):
+def test_pool_is_not_forgotten_while_a_member_lives(notifier, listener, topic):
     query = '&notification_pool_retention=1'
-    quiet = listener('quiet', '--listener-pool', 'quiet', query=query)
-    program = notifying(query)
-    # Long after the retention nobody has notified.
+    listener('quiet', '--listener-pool', 'quiet', query=query)
+    driver = notifier(query).transport._driver
+    where = driver._address(
+        address.Scope.NOTIFICATION,
+        oslo_messaging.Target(topic=topic),
+        f'{topic}.info',
+    )
+    # Long after the retention, and nobody has notified.
     time.sleep(3.0)
-    quiet.kill()
-    notify(program, 1)
-    wait_for([1], listener('back', '--listener-pool', 'quiet', query=query))
+    waiting.until(
+        lambda: driver.runtime()._store.pools(where) == {'quiet'}, 'pool', HANG
+    )
 
 
 @pytest.mark.spec('NS-55')
