@@ -29,6 +29,7 @@ from zmq_driver import report
 from zmq_driver import socket_options
 from zmq_driver import sockets
 from zmq_driver import statistics
+from zmq_driver import streaming
 from zmq_driver import threads
 from zmq_driver.client import clients
 from zmq_driver.client import suspects as suspects_
@@ -326,11 +327,8 @@ class Runtime:
         )
 
     def _open_stream(self, endpoint: str) -> sockets.PeerSocket:
-        return sockets.PeerSocket(
-            self._context,
-            endpoint,
-            self._socket_options,
-            socket_options.PIPE_STREAMED,
+        return streaming.StreamSocket(
+            self._context, endpoint, self._socket_options
         )
 
     def _sleep(self, seconds: float) -> None:

@@ -56,6 +56,7 @@ class PeerSocket(ownership.Owned):
         '_connector',
         '_context',
         '_endpoint',
+        '_heartbeats',
         '_most_sent',
         '_options',
         '_rcvtimeo_ms',
@@ -68,10 +69,13 @@ class PeerSocket(ownership.Owned):
         endpoint: str,
         options: socket_options.SocketOptions,
         most_sent: int = socket_options.PIPE_SENT,
+        *,
+        heartbeats: bool = True,
     ) -> None:
         """Open the socket and start to connect; does not wait.
 
         :param most_sent: messages that libzmq holds before they have gone
+        :param heartbeats: whether to notice a peer that says nothing
         :raises zmq.ZMQError: no descriptor is left, or a bad endpoint
         """
         super().__init__()
@@ -79,6 +83,7 @@ class PeerSocket(ownership.Owned):
         self._endpoint = endpoint
         self._options = options
         self._most_sent = most_sent
+        self._heartbeats = heartbeats
         self._rcvtimeo_ms = -1
         #: Makes the connection, until there is one.
         self._connector: connecting.Connector | None = connecting.Connector(
@@ -90,7 +95,9 @@ class PeerSocket(ownership.Owned):
         socket = self._context.socket(zmq.DEALER)
         try:
             socket_options.configure(socket, self._options)
-            socket_options.configure_heartbeats(socket, self._options)
+            if self._heartbeats:
+                socket_options.configure_heartbeats(socket, self._options)
+            socket.set(zmq.RCVHWM, 0)
             socket_options.configure_keepalive(socket, self._options.keepalive)
             # Queue nothing for a peer that is not connected, so that a send
             # either reaches the connection or reports EAGAIN.
