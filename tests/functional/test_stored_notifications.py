@@ -334,3 +334,23 @@ def test_last_listener_answers_for_what_it_handled(notifying, listener):
     late = listener('late')
     notify(program, 7)
     wait_for([7], late)
+
+
+@pytest.mark.spec('NS-58')
+def test_listener_survives_that_it_was_frozen_with_many(notifying, listener):
+    program = notifying()
+    notify(program, 0)
+    frozen = listener('frozen')
+    # There is a connection for what was stored from now on.
+    wait_for([0], frozen)
+    frozen.freeze()
+    try:
+        notify(program, *range(1, 200))
+        # Heartbeats are among it, until the connection is given up.
+        time.sleep(4.0)
+    finally:
+        frozen.thaw()
+    waiting.until(
+        lambda: set(payloads(frozen)) >= set(range(200)), 'delivery', HANG
+    )
+    assert frozen.poll() is None
