@@ -16,7 +16,7 @@ LISTEN_BACKLOG = 4096
 #: Messages that libzmq holds for one connection, besides what fits into the
 #: buffers of the kernel: received by a server and not read yet, and sent and
 #: not gone. Our clients have one request under way on a connection, so only a
-#: stranger can fill it.
+#: stranger can fill it; but for streams, which have no heartbeats therefore.
 PIPE_RECEIVED = 4
 PIPE_SENT = 16
 #: The same where many are sent at once: more than twice as many (stream).
