@@ -152,9 +152,13 @@ class Past:
     def __init__(self):
         self._judged = collections.deque(maxlen=REMEMBERED)
 
-    def remember(self, tolds, rans):
-        """Take note of a judged window."""
-        by_id = {told.id: (told, []) for told in tolds}
+    def remember(self, tolds, rans, again=()):
+        """Take note of a judged window.
+
+        :param again: the patterns of which another process may run what one
+            that was lost had run; it may take a while to be given that
+        """
+        by_id = {told.id: (told, [], told.pattern in again) for told in tolds}
         for ran in rans:
             if ran.id in by_id:
                 by_id[ran.id][1].append(ran)
@@ -165,18 +169,21 @@ class Past:
         for ran in rans:
             for window in self._judged:
                 if ran.id in window:
-                    told, runs = window[ran.id]
-                    _check_late(verdicts[told.pattern], told, runs, ran)
+                    told, runs, again = window[ran.id]
+                    verdict = verdicts[told.pattern]
+                    _check_late(verdict, told, runs, ran, again)
                     runs.append(ran)
 
 
-def _check_late(verdict, told, runs, ran):
+def _check_late(verdict, told, runs, ran, again):
     text = f'{told.id} ran at {ran.server} long after it ended'
     if told.may_have_run is False:
         verdict.add('lied', f'{text} with {told.outcome}')
     elif told.pattern == 'fanout':
         if any(ran.pid == run.pid for run in runs):
             verdict.add('twice', text)
+    elif again and all(ran.pid != run.pid for run in runs):
+        verdict.again += bool(runs)
     elif runs:
         verdict.add('twice', text)
 

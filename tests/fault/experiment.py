@@ -153,5 +153,6 @@ class Experiments:
                 failed if pattern == 'fanout' else 0,
             )
         self._past.judge(verdicts, ran)
-        self._past.remember(told, ran)
+        again = {name for name, cell in row.cells.items() if cell.again}
+        self._past.remember(told, ran, again)
         return verdicts

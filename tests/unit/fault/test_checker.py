@@ -274,3 +274,22 @@ def test_what_ran_after_its_verdict(told_of, before, late, found):
     past.remember([], [])
     past.judge(verdicts, [late])
     assert defects(verdicts[told_of.pattern]) == found
+
+
+@pytest.mark.spec('FL-02')
+@pytest.mark.parametrize(
+    ('late', 'again', 'found'),
+    [
+        (ran(server='b', pid=2), 1, {}),
+        (ran(), 0, {'twice': 1}),
+    ],
+)
+def test_what_a_killed_listener_had_is_given_to_another_late(
+    late, again, found
+):
+    past = checker.Past()
+    past.remember([told()], [ran()], {told().pattern})
+    verdict = checker.Verdict('fault', told().pattern)
+    past.judge({told().pattern: verdict}, [late])
+    assert defects(verdict) == found
+    assert verdict.again == again
