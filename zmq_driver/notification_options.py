@@ -34,10 +34,13 @@ _OVERFLOW = {
 OPTIONS = [
     cfg.StrOpt(
         'notification_store',
-        default='sqlite',
+        default='auto',
         help='Where notifications wait whose listeners are away. "sqlite": '
-        'in a file of this host, see notification_store_directory. "none": '
-        'nowhere, the notifier waits for notify_timeout and then fails.',
+        'in a file of this host, see notification_store_directory. "redis": '
+        'in the Redis of zmq+redis:// or zmq+sentinel://, from where any '
+        'host delivers them; they are as safe as Redis keeps its data. '
+        '"none": nowhere, the notifier waits for notify_timeout and then '
+        'fails. "auto": "redis" with those two URLs, "sqlite" with others.',
     ),
     cfg.StrOpt(
         'notification_store_directory',
@@ -126,7 +129,7 @@ class NotificationSettings:
     Thread: any (immutable).
     """
 
-    notification_store: str = 'sqlite'
+    notification_store: str = 'auto'
     notification_store_directory: str | None = None
     notification_store_sync: str = 'normal'
     notification_store_max_count: int = 1_000_000

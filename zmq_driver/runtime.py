@@ -307,6 +307,8 @@ class Runtime:
                 site=loading.site(matchmaker, virtual_host, url),
                 options=self._settings,
                 counters=self.counters,
+                matchmaker=matchmaker,
+                virtual_host=virtual_host,
                 url=url,
             )
         )

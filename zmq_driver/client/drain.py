@@ -244,6 +244,7 @@ class Drain:
         elif queue.is_idle() and not self._has_holders(queue):
             queue.put_back()
             queue.begin_pause(self._clock())
+            self._store.put_back(queue.number)
             return False
         if queue.pool is None:
             return self._split(queue, routes)

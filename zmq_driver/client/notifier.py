@@ -17,6 +17,7 @@ from zmq_driver.client import delivery as delivery_
 from zmq_driver.client import exchange as exchange_
 from zmq_driver.client import outbox as outbox_
 from zmq_driver.client import request as request_
+from zmq_driver.client import retry as retry_
 from zmq_driver.client import routing as routing_
 from zmq_driver.client import sender as sender_
 from zmq_driver.client import unstored as unstored_
@@ -57,6 +58,7 @@ class Notifier:
         :param direct_timeout: seconds that a listener has to handle what it
             is sent, before that is stored
         """
+        self._delivery = delivery
         self._unstored = unstored_.UnstoredNotifier(delivery, routing)
         self._sender = sender
         self._routing = routing
@@ -88,12 +90,12 @@ class Notifier:
         the store. If there is none, whoever comes first gets it.
 
         :param body: context and message, serialized
-        :param retry: without a store: more attempts after one that reached
-            no listener, for each pool; None or -1: as many as the deadline
-            allows
+        :param retry: more attempts after one that reached no listener, for
+            each pool, without a store; or no store that answers; None or -1:
+            as many as the deadline allows
         :raises errors.DeliveryRefused: nobody has it, and it is not stored
         :raises errors.DeliveryUnconfirmed: the same, but a listener has it
-            or may have it
+            or may have it, or the store
         """
         message_id = self._ids.next()
         if not self._store.stores:
@@ -104,14 +106,16 @@ class Notifier:
         self._outbox.start()
         direct = deadline.within(self._direct_timeout)
         live = self._live_pools(where, direct)
-        away = [p for p in self._durable_pools(where, live) if p not in live]
         copies = self._send(where, live, body, message_id, direct)
+        # After that: a store that is away holds up nobody who is here.
+        away = [p for p in self._durable_pools(where, live) if p not in live]
         served = len(live) - len(copies)
         copies += [store_.Copy(pool) for pool in away]
         if not live and not away:
             copies.append(store_.Copy(None))
         if copies:
-            self._keep(where, message_id, body, copies, served, deadline)
+            attempts = self._delivery.attempts(retry, deadline)
+            self._keep(where, message_id, body, copies, served, attempts)
 
     def _live_pools(
         self, where: address.Address, deadline: clock_.Deadline
@@ -129,6 +133,7 @@ class Notifier:
         self, where: address.Address, live: Collection[str]
     ) -> Sequence[str]:
         """Return who is away, and let the store know who is here."""
+        durable: Collection[str] = ()
         try:
             durable = self._store.pools(where)
             if live:
@@ -136,9 +141,9 @@ class Notifier:
         except store_.StoreError as error:
             # Those that are here need no store.
             self._store_log(
-                'listener pools that are away get no notifications: %s', error
+                'listener pools that are away may get no notifications: %s',
+                error,
             )
-            return ()
         return sorted(durable)
 
     def _send(
@@ -216,30 +221,37 @@ class Notifier:
         body: bytes,
         copies: Sequence[store_.Copy],
         served: int,
-        deadline: clock_.Deadline,
+        attempts: retry_.Attempts,
     ) -> None:
         """Store what was not handled.
 
         :param served: how many pools have handled it
         """
-        try:
-            self._store.add(where, message_id, body, copies, deadline)
-        except store_.StoreError as error:
-            may_have_run = (
-                served
-                or any(copy.holder for copy in copies)
-                or isinstance(error, store_.StoreUncertain)
-            )
-            failure = (
-                errors.DeliveryUnconfirmed
-                if may_have_run
-                else errors.DeliveryRefused
-            )
-            raise failure(
-                f'notification {message_id.hex()} to {where} was handled by '
-                f'{served} of {served + len(copies)} listener pools, and '
-                f'could not be stored for the others: {error}'
-            ) from error
+        may_have_run = served > 0 or any(copy.holder for copy in copies)
+        while True:
+            try:
+                self._store.add(
+                    where, message_id, body, copies, attempts.deadline
+                )
+            except store_.StoreError as error:
+                if isinstance(error, store_.StoreAway):
+                    may_have_run = may_have_run or error.may_be_done
+                    if attempts.failed():
+                        attempts.pause()
+                        continue
+                elif isinstance(error, store_.StoreUncertain):
+                    may_have_run = True
+                failure = (
+                    errors.DeliveryUnconfirmed
+                    if may_have_run
+                    else errors.DeliveryRefused
+                )
+                raise failure(
+                    f'notification {message_id.hex()} to {where} was handled '
+                    f'by {served} of {served + len(copies)} listener pools, '
+                    f'and could not be stored for the others: {error}'
+                ) from error
+            break
         if any(copy.pool is None for copy in copies):
             self._tell_unclaimed(where)
         self._outbox.wake()

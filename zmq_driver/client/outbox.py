@@ -2,7 +2,7 @@
 """The thread that brings stored notifications to listeners.
 
 Every process that notifies or listens has one, and of all that share a store
-one drains it: the others wait until that one is gone.
+one drains it, or a few: the others wait until one of them is gone.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,6 @@ from zmq_driver.store import base as store_
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds between two questions whether the process that drains is gone.
-STANDBY = 1.0
 #: Pauses after the store has failed.
 STORE_PAUSES = (0.1, 5.0)
 #: Seconds between two times that the store is told who listens here; less if
@@ -116,7 +114,7 @@ class Outbox:
                         drain = None
                     elif drain is None:
                         drain = self._make_drain()
-                    pause = _standby() if drain is None else drain.run()
+                    pause = self._standby() if drain is None else drain.run()
                     backoff = retry_.Backoff(*STORE_PAUSES)
                 except drain_.Starved as error:
                     self._leave(drain, error)
@@ -177,6 +175,5 @@ class Outbox:
         except store_.StoreError as error:
             LOG.warning('the outbox could not be left in order: %s', error)
 
-
-def _standby() -> float:
-    return STANDBY * random.uniform(0.5, 1.0)
+    def _standby(self) -> float:
+        return self.store.standby * random.uniform(0.5, 1.0)

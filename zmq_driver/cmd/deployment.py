@@ -140,14 +140,15 @@ class Deployment:
         :raises RuntimeError: there is none of this name
         """
         kind = runtime.load_matchmaker(self.matchmaker)
+        virtual_host = kind.virtual_host(self.url)
         return loading.make_store(
             store_base.StoreSettings(
                 directory=ipc.IpcDirectory(self.settings.rpc_zmq_ipc_dir),
-                site=loading.site(
-                    self.matchmaker, kind.virtual_host(self.url), self.url
-                ),
+                site=loading.site(self.matchmaker, virtual_host, self.url),
                 options=self.settings,
                 counters=counters.Counters(),
+                matchmaker=self.matchmaker,
+                virtual_host=virtual_host,
                 url=self.url,
             )
         )

@@ -37,6 +37,22 @@ class StoreUnavailable(StoreError):
     """The store cannot be used now; the text says why and what to do."""
 
 
+class StoreAway(StoreUnavailable):
+    """The store does not answer, and may answer a moment later.
+
+    Thread: any.
+    """
+
+    def __init__(self, text: str, *, may_be_done: bool = False) -> None:
+        """Say why.
+
+        :param may_be_done: whether it may have done what it was asked to;
+            to ask it again is safe
+        """
+        super().__init__(text)
+        self.may_be_done = may_be_done
+
+
 class StoreUncertain(StoreError):
     """The store failed when it was about to be done: it may be done."""
 
@@ -129,6 +145,9 @@ class StoreSettings:
     options: options_.Settings
     #: Counts ``notifications_stored``, ``_dropped`` and ``_buried``.
     counters: counters_.Counters
+    #: How listeners are found, and on which virtual host.
+    matchmaker: str = 'local'
+    virtual_host: str = ''
     #: The transport URL, for stores that connect. It may hold passwords.
     url: oslo_messaging.TransportURL | None = dataclasses.field(
         default=None, repr=False
@@ -150,6 +169,9 @@ class NotificationStore(abc.ABC):
     #: Whether anything can be stored. If not, senders wait for listeners.
     stores: bool = True
 
+    #: Seconds between two questions whether this driver may drain now.
+    standby: float = 1.0
+
     def __init__(self, settings: StoreSettings) -> None:
         """Keep *settings*; no input or output happens yet."""
         self.settings = settings
@@ -168,6 +190,7 @@ class NotificationStore(abc.ABC):
         Pools become durable by it.
 
         :raises StoreFull: at a bound, if that is to be refused
+        :raises StoreAway: it does not answer; asking again is safe
         :raises StoreUnavailable: it cannot be stored by the deadline
         :raises StoreUncertain: it may be stored, or not
         """
@@ -219,12 +242,24 @@ class NotificationStore(abc.ABC):
     ) -> list[Stored]:
         """Return the oldest copies of a queue; they stay in it.
 
+        If several drain at once, each gets what no other has, or what one
+        has left that drains no more. Who does not drain looks at all.
+
         :param queue: the number of the queue; one that is gone is empty
         :param limit: return at most so many
-        :param after: return only copies with a larger ``key.number``
+        :param after: return only copies with a larger ``key.number``, and
+            such that another one has left
         :param size: return no more, once the bodies have so many bytes
         :param held: return only copies that have a holder
         :raises StoreUnavailable: the store cannot be read
+        """
+
+    def put_back(self, queue: int) -> None:  # noqa: B027 - few have to
+        """Let others who drain have what this driver took of a queue.
+
+        None of it may be under way.
+
+        :raises StoreUnavailable: they get it when this one drains no more
         """
 
     @abc.abstractmethod
@@ -326,11 +361,13 @@ class NotificationStore(abc.ABC):
 
     @abc.abstractmethod
     def claim(self) -> bool:
-        """Return whether this driver is the one that drains the store now.
+        """Return whether this driver may drain the store now.
 
-        Of all who ask, one is told yes, each time it asks, until it calls
-        :meth:`unclaim` or :meth:`close` or its process ends, however it
-        does; a child that it forked meanwhile keeps nobody waiting.
+        Of all who ask, one is told yes, or a few if each gets copies of its
+        own, each time it asks, until it calls :meth:`unclaim` or
+        :meth:`close` or its process ends, however it does; a child that it
+        forked meanwhile keeps nobody waiting. Who is told no after he was
+        told yes has to give up what he has taken.
 
         :raises StoreUnavailable: that cannot be found out
         """

@@ -30,10 +30,11 @@ class Bounds:
         :param name: what the store is called in messages
         """
         self._name = name
-        self._count = options.notification_store_max_count
-        self._size = options.notification_store_max_size
-        self._age = options.notification_store_max_age
-        self._drops = options.notification_store_overflow == 'drop_oldest'
+        self.count = options.notification_store_max_count
+        self.size = options.notification_store_max_size
+        self.age = options.notification_store_max_age
+        #: Whether the oldest make room for what is added.
+        self.drops = options.notification_store_overflow == 'drop_oldest'
         self._log = counters.LimitedLog(LOG, logging.WARNING)
 
     def make_room(
@@ -47,34 +48,34 @@ class Bounds:
         :raises base.StoreFull: there is none; nothing was dropped
         """
         queues = set(queues)
-        if size > min(self._size, MAX_BODY):
-            raise self._full('notification_store_max_size', self._size)
-        if len(queues) > self._count:
-            raise self._full('notification_store_max_count', self._count)
-        if self._age and not self._drops:
+        if size > min(self.size, MAX_BODY):
+            raise self.full('notification_store_max_size')
+        if len(queues) > self.count:
+            raise self.full('notification_store_max_count')
+        if self.age and not self.drops:
             self._check_age(connection, queues)
         dropped = 0
         while True:
             copies, used = connection.execute(
                 'SELECT copies, size FROM total'
             ).fetchone()
-            if copies + len(queues) > self._count:
-                name, bound = 'notification_store_max_count', self._count
-            elif used + size > self._size:
-                name, bound = 'notification_store_max_size', self._size
+            if copies + len(queues) > self.count:
+                name = 'notification_store_max_count'
+            elif used + size > self.size:
+                name = 'notification_store_max_size'
             else:
                 return dropped
-            if not self._drops:
-                raise self._full(name, bound)
+            if not self.drops:
+                raise self.full(name)
             dropped += queries.drop_oldest(connection, 1, math.inf)
 
     def _check_age(
         self, connection: sqlite3.Connection, queues: Iterable[int]
     ) -> None:
-        old = time.time() - self._age
+        old = time.time() - self.age
         for queue in queues:
             if queries.oldest(connection, queue) < old:
-                raise self._full('notification_store_max_age', self._age)
+                raise self.full('notification_store_max_age')
 
     def too_old(self, now: float) -> float:
         """Return when what was stored earlier is to be dropped.
@@ -82,7 +83,7 @@ class Bounds:
         :param now: seconds since the epoch
         :returns: likewise; -inf: nothing is
         """
-        return now - self._age if self._age and self._drops else -math.inf
+        return now - self.age if self.age and self.drops else -math.inf
 
     def log_dropped(self, dropped: int) -> None:
         """Tell that something was dropped."""
@@ -94,7 +95,13 @@ class Bounds:
             dropped,
         )
 
-    def _full(self, option: str, bound: float) -> base.StoreFull:
+    def full(self, option: str) -> base.StoreFull:
+        """Return the error that says which bound is reached."""
+        bound = {
+            'notification_store_max_count': self.count,
+            'notification_store_max_size': self.size,
+            'notification_store_max_age': self.age,
+        }[option]
         return base.StoreFull(
             f'the store of notifications {self._name} is full: {option} is '
             f'{bound:g}; "zmq-driver notifications list" shows whom it '

@@ -43,6 +43,9 @@ class DurablePools:
         self._known: cachetools.TTLCache[address.Address, frozenset[str]] = (
             cachetools.TTLCache(MAX_KNOWN, KNOWN_TTL, clock)
         )
+        self._before: cachetools.LRUCache[address.Address, frozenset[str]] = (
+            cachetools.LRUCache(MAX_KNOWN)
+        )
         self._seen: cachetools.TTLCache[tuple[address.Address, str], int] = (
             cachetools.TTLCache(
                 MAX_KNOWN, min(SEEN_TTL, self._retention / 4), clock
@@ -58,12 +61,17 @@ class DurablePools:
         with self._lock:
             return self._known.get(where)
 
+    def known_before(self, where: address.Address) -> frozenset[str] | None:
+        """Return the last answer of the store, and what was seen since."""
+        with self._lock:
+            return self._before.get(where)
+
     def learn(
         self, where: address.Address, pools: frozenset[str]
     ) -> frozenset[str]:
         """Keep an answer of the store, and return it."""
         with self._lock:
-            self._known[where] = pools
+            self._known[where] = self._before[where] = pools
         return pools
 
     def unseen(
@@ -88,6 +96,9 @@ class DurablePools:
             for pool in pools:
                 self._seen[where, pool] = generation
             self._known.pop(where, None)
+            before = self._before.get(where)
+            if before is not None:
+                self._before[where] = before.union(pools)
 
     def log_forgotten(
         self, forgotten: Iterable[tuple[address.Address, str, int]]

@@ -13,6 +13,9 @@ from zmq_driver.store import base
 #: The stevedore namespace of stores.
 STORES = 'zmq_driver.notification_stores'
 
+#: The store that goes with a matchmaker, unless it is sqlite.
+_DEFAULTS = {'redis': 'redis', 'sentinel': 'redis'}
+
 
 def load_store(name: str) -> type[base.NotificationStore]:
     """Return the store that an entry point names.
@@ -37,9 +40,17 @@ def store_names() -> list[str]:
 def make_store(settings: base.StoreSettings) -> base.NotificationStore:
     """Return the store of the option ``notification_store``, not opened.
 
-    :raises RuntimeError: there is none of this name
+    :raises RuntimeError: there is none of this name, or not for this URL
     """
-    return load_store(settings.options.notification_store)(settings)
+    return load_store(store_name(settings))(settings)
+
+
+def store_name(settings: base.StoreSettings) -> str:
+    """Return the name of the store that a driver has."""
+    name = settings.options.notification_store
+    if name != 'auto':
+        return name
+    return _DEFAULTS.get(settings.matchmaker, 'sqlite')
 
 
 def site(

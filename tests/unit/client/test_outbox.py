@@ -49,7 +49,7 @@ def store():
 
 @pytest.fixture
 def outbox(store, drains, monkeypatch):
-    monkeypatch.setattr(outboxes, 'STANDBY', 0.02)
+    monkeypatch.setattr(base.NotificationStore, 'standby', 0.02)
     monkeypatch.setattr(outboxes, 'STORE_PAUSES', (0.01, 0.02))
 
     def make():

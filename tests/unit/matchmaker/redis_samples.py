@@ -78,4 +78,4 @@ def wait_until_heard(heard):
 
 
 #: A script that answers.
-ECHO = scripts._script('return 1')
+ECHO = scripts.script('return 1')

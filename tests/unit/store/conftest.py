@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stores in real files."""
+"""Stores in real files, and in a real Redis."""
 
 import pytest
 
+from tests.fixtures import redis_server
 from tests.unit.store import samples
 
 
@@ -12,11 +13,33 @@ def directory(tmp_path):
 
 
 @pytest.fixture
-def make(directory):
-    """Return a function that makes a store in the directory."""
+def place(directory):
+    """Return where stores are: a directory, or a URL of Redis."""
+    return directory
+
+
+@pytest.fixture(scope='session')
+def shared_redis():
+    """Give a Redis that no test stops; each has its own key prefix."""
+    server = redis_server.RedisServer()
+    yield server.start()
+    server.close()
+
+
+@pytest.fixture
+def own_redis():
+    """Give a Redis that the test may ill-treat."""
+    server = redis_server.RedisServer('appendonly yes')
+    yield server.start()
+    server.close()
+
+
+@pytest.fixture
+def make(place):
+    """Return a function that makes a store in its place."""
     made = []
 
-    def make(site='local /', where=directory, **options):
+    def make(site='local /', where=place, **options):
         store = samples.make(where, site, **options)
         made.append(store)
         return store

@@ -15,7 +15,7 @@ from zmq_driver import counters
 from zmq_driver import ipc
 from zmq_driver import options
 from zmq_driver.store import base
-from zmq_driver.store import sqlite
+from zmq_driver.store import loading
 
 WHERE = address.Address(address.Scope.NOTIFICATION, 'openstack', 'n.info')
 HOLDER = base.Holder('ipc:///run/a.ipc', b'a' * 16)
@@ -25,21 +25,26 @@ ANYBODY = (base.Copy(None),)
 HANG = 60.0
 
 
-def make(directory, site='local /', **values):
+def make(place, site='local /', **values):
+    """Make a store in a directory, or in the Redis of a transport URL."""
+    in_redis = place is not None and '://' in place
     conf = cfg.ConfigOpts()
     conf([], project='zmq-driver-tests')
-    url = oslo_messaging.TransportURL.parse(conf, 'zmq:///')
+    url = oslo_messaging.TransportURL.parse(
+        conf, place if in_redis else 'zmq:///'
+    )
     conf.register_opts(options._OPTIONS, group=options.GROUP)
     for name, value in values.items():
         conf.set_override(name, value, group=options.GROUP)
-    return sqlite.SqliteStore(
-        base.StoreSettings(
-            ipc.IpcDirectory(directory),
-            site,
-            options.load(conf, url),
-            counters.Counters(),
-        )
+    settings = base.StoreSettings(
+        ipc.IpcDirectory('/nowhere' if in_redis else place),
+        site,
+        options.load(conf, url),
+        counters.Counters(),
+        url.transport.partition('+')[2] or 'local',
+        url=url,
     )
+    return loading.make_store(settings)
 
 
 def add(store, number, pools=(None,), where=WHERE, timeout=HANG, size=0):

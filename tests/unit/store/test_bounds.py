@@ -26,95 +26,6 @@ def dropped(store):
     return store.settings.counters.snapshot()['notifications_dropped']
 
 
-@pytest.mark.spec('NS-20')
-def test_at_the_count_nothing_more_is_taken(make):
-    store = make(notification_store_max_count=3)
-    samples.add(store, 1, ['a', 'b'])
-    with pytest.raises(base.StoreFull, match='store_max_count is 3') as error:
-        samples.add(store, 2, ['a', 'b'])
-    assert 'notifications.sqlite' in str(error.value)
-    assert store.counts().copies == 2
-    samples.add(store, 3)
-    with pytest.raises(base.StoreFull):
-        samples.add(store, 4)
-    store.done([one.key for one in samples.everything(store, 'a')])
-    samples.add(store, 5)
-    assert dropped(store) == 0
-    with pytest.raises(base.StoreFull):
-        samples.add(store, 6, ['a', 'b', 'c', 'd'])
-
-
-@pytest.mark.spec('NS-20')
-def test_at_the_size_nothing_more_is_taken(make):
-    store = make(notification_store_max_size=10_000)
-    samples.add(store, 1, ['a', 'b'], size=6000)
-    with pytest.raises(base.StoreFull, match='store_max_size is 10000'):
-        samples.add(store, 2, size=6000)
-    samples.add(store, 3, size=3000)
-    with pytest.raises(base.StoreFull, match='store_max_size'):
-        samples.add(store, 4, size=10_001)
-    assert store.counts() == (3, 0, 9004)
-
-
-@pytest.mark.spec('NS-20')
-def test_one_that_is_refused_does_not_disturb_others(make):
-    store = make(notification_store_max_count=1)
-    samples.add(store, 1)
-    for _ in range(3):
-        with pytest.raises(base.StoreFull):
-            samples.add(store, 2)
-    assert samples.numbers(store) == [1]
-
-
-@pytest.mark.spec('NS-21')
-def test_the_oldest_make_room(make, caplog):
-    store = make(
-        notification_store_max_count=4,
-        notification_store_overflow='drop_oldest',
-    )
-    with caplog.at_level(logging.WARNING):
-        for number in range(6):
-            samples.add(store, number, ['a', 'b'])
-    assert samples.numbers(store, 'a') == [4, 5]
-    assert samples.numbers(store, 'b') == [4, 5]
-    assert dropped(store) == 8
-    assert len(caplog.records) == 1
-    assert 'notification_store_max_count' in caplog.text
-    # What can never have room drops nothing.
-    with pytest.raises(base.StoreFull):
-        samples.add(store, 6, ['a', 'b', 'c', 'd', 'e'])
-    assert dropped(store) == 8
-
-
-@pytest.mark.spec('NS-21')
-def test_the_oldest_make_room_for_a_large_one(make):
-    store = make(
-        notification_store_max_size=10_000,
-        notification_store_overflow='drop_oldest',
-    )
-    for number in range(5):
-        samples.add(store, number, size=1900)
-    samples.add(store, 5, size=5000)
-    assert samples.numbers(store) == [3, 4, 5]
-    with pytest.raises(base.StoreFull):
-        samples.add(store, 6, size=10_000)
-    assert dropped(store) == 3
-
-
-@pytest.mark.spec('NS-21')
-def test_dead_letters_make_room_too(make):
-    store = make(
-        notification_store_max_count=2,
-        notification_store_overflow='drop_oldest',
-    )
-    samples.add(store, 1)
-    samples.add(store, 2)
-    store.bury([samples.everything(store)[0].key])
-    samples.add(store, 3)
-    assert samples.numbers(store) == [2, 3]
-    assert store.counts().dead == 0
-
-
 @pytest.mark.spec('NS-22')
 def test_who_waits_for_too_long_gets_no_more(make, calendar):
     store = make(notification_store_max_age=100.0)
@@ -160,18 +71,6 @@ def test_without_a_bound_of_age_nothing_is_too_old(make, calendar):
 
 
 # -- durable pools
-
-
-@pytest.mark.spec('NS-23')
-def test_a_pool_that_was_seen_is_durable(store, make):
-    store.saw(samples.WHERE, ['a', ''])
-    assert store.pools(samples.WHERE) == {'a', ''}
-    other = make()
-    assert other.pools(samples.WHERE) == {'a', ''}
-    assert other.pools(samples.WHERE._replace(topic='x')) == frozenset()
-    # So is one that something was stored for, but not "whoever comes".
-    samples.add(other, 1, ['c', None])
-    assert make().pools(samples.WHERE) == {'a', '', 'c'}
 
 
 @pytest.mark.spec('NS-23')

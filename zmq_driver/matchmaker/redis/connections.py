@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connections of one matchmaker, and how scripts run over them."""
+"""The connections of a matchmaker or store, and how scripts run over them."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import threading
 from typing import Any
@@ -28,6 +29,7 @@ _HINTS = (
     ('unauthenticated', 'check user name and password'),
     ('ReadOnlyError', 'name the master, or use zmq+sentinel'),
     ('maxmemory', 'raise its maxmemory'),
+    ('MISCONF', 'it cannot write to its disk, see its log'),
 )
 
 
@@ -37,10 +39,19 @@ class Connections:
     Thread: any.
     """
 
-    def __init__(self, servers: servers_.Servers, clock: clocks.Clock) -> None:
-        """Connect to nothing yet."""
+    def __init__(
+        self,
+        servers: servers_.Servers,
+        clock: clocks.Clock,
+        max_idle: int = MAX_IDLE,
+    ) -> None:
+        """Connect to nothing yet.
+
+        :param max_idle: how many idle connections are kept
+        """
         self._servers = servers
         self._clock = clock
+        self._max_idle = max_idle
         self._lock = threading.Lock()
         self._idle: list[tuple[float, link_.Link]] = []
         self._closed = False
@@ -65,20 +76,37 @@ class Connections:
         :raises base.MatchmakerUnavailable: it was not run, or that is not
             known
         """
-        command = (len(keys), *keys, *arguments)
         try:
-            kept = self._take()
-            if kept is not None:
-                try:
-                    return self._run_on(*kept, script, command, deadline)
-                except redis.TimeoutError:
-                    raise
-                except (redis.ConnectionError, redis.ReadOnlyError):
-                    self._drop_idle()
-            made = self.connect(deadline)
-            return self._run_on(self._clock(), made, script, command, deadline)
+            return self.ask(script, keys, arguments, deadline)
         except redis.RedisError as exc:
             raise self.unavailable(what, exc) from exc
+
+    def ask(
+        self,
+        script: scripts.Script,
+        keys: Sequence[str],
+        arguments: Sequence[bytes | str | int],
+        deadline: clocks.Deadline,
+        on_sent: Callable[[], object] = lambda: None,
+    ) -> Any:
+        """Run a script and return what it returns; it may run twice.
+
+        :param on_sent: called before anything is sent that could run
+        :raises redis.RedisError: it was not run, or that is not known
+        """
+        command = (len(keys), *keys, *arguments)
+        kept = self._take()
+        if kept is not None:
+            try:
+                on_sent()
+                return self._run_on(*kept, script, command, deadline)
+            except redis.TimeoutError:
+                raise
+            except (redis.ConnectionError, redis.ReadOnlyError):
+                self._drop_idle()
+        made = self.connect(deadline)
+        on_sent()
+        return self._run_on(self._clock(), made, script, command, deadline)
 
     def connect(self, deadline: clocks.Deadline) -> link_.Link:
         """Return a new link, which the caller closes.
@@ -93,15 +121,22 @@ class Connections:
         self, what: str, error: Exception
     ) -> base.MatchmakerUnavailable:
         """Return the error that says what failed and what to do."""
+        text = self.explain(what, error)
+        if isinstance(error, redis.RedisError) and link_.is_lasting(error):
+            return base.MatchmakerMisconfigured(text)
+        return base.MatchmakerUnavailable(text)
+
+    def explain(self, what: str, error: Exception) -> str:
+        """Return what failed, why, and what to do."""
         kind = type(error).__name__
         text = f'cannot {what}: {self._servers}: {error}'
         for sign, hint in _HINTS:
             if sign == kind or sign in str(error):
-                text += f' ({hint})'
-                break
-        if isinstance(error, redis.RedisError) and link_.is_lasting(error):
-            return base.MatchmakerMisconfigured(text)
-        return base.MatchmakerUnavailable(text)
+                return f'{text} ({hint})'
+        return text
+
+    def __str__(self) -> str:
+        return str(self._servers)
 
     def close(self) -> None:
         """Close all connections; those in use when they come back."""
@@ -158,7 +193,7 @@ class Connections:
     def _put_back(self, made_at: float, link: link_.Link) -> None:
         if link.is_open():
             with self._lock:
-                if not self._closed and len(self._idle) < MAX_IDLE:
+                if not self._closed and len(self._idle) < self._max_idle:
                     self._idle.append((made_at, link))
                     return
         link.close()

@@ -20,7 +20,8 @@ class Script(NamedTuple):
     sha: str
 
 
-def _script(text: str) -> Script:
+def script(text: str) -> Script:
+    """Return the script of this text."""
     # Redis names scripts by SHA-1; nothing here relies on its strength.
     digest = hashlib.sha1(text.encode(), usedforsecurity=False)
     return Script(text, digest.hexdigest())
@@ -40,7 +41,7 @@ end
 #: ARGV: TTL, settle time and longest gap in milliseconds; and of each
 #: registration its member, the name of its address and its channel.
 #: Returns 1 for each that was not there (or had expired), else 0.
-REGISTER: Final = _script(
+REGISTER: Final = script(
     _NOW
     + """
 local ttl, settle, gap = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
@@ -71,7 +72,7 @@ return made
 #: ARGV: of each registration its member, the name of its address and its
 #: channel.
 #: Returns how many there were.
-UNREGISTER: Final = _script(
+UNREGISTER: Final = script(
     _NOW
     + """
 local settles = tonumber(redis.call('GET', KEYS[2]) or '0')
@@ -100,7 +101,7 @@ return count
 #: those that left. Both as MessagePack arrays (or nothing), which are read
 #: several times faster than as many answers.
 #: What cannot be pruned (on a replica, without the right to) is left alone.
-LOOKUP: Final = _script(
+LOOKUP: Final = script(
     _NOW
     + """
 redis.pcall('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now))
@@ -117,11 +118,11 @@ return {packed(found), 0, packed(left)}
 )
 
 #: The time on the clock of the server: milliseconds since 1970.
-CLOCK: Final = _script(_NOW + 'return text(now)')
+CLOCK: Final = script(_NOW + 'return text(now)')
 
 #: KEYS: the index, or an address. Returns members and the milliseconds that
 #: each has left, in turn.
-LIST: Final = _script(
+LIST: Final = script(
     _NOW
     + """
 local found = redis.call(
@@ -143,7 +144,7 @@ class Keys:
 
     def __init__(self, prefix: str, virtual_host: str) -> None:
         """Put *prefix* and the virtual host before every name."""
-        host = _encode(virtual_host)
+        host = encode(virtual_host)
         self._at = f'{prefix}at:{host}:'
         self._left = f'{prefix}left:{host}:'
         self._changes = f'{prefix}changes:{host}:'
@@ -170,7 +171,7 @@ class Keys:
     def name(self, where: address.Address) -> str:
         """Return the name of an address."""
         scope = where.scope.name.lower()
-        return f'{scope}:{_encode(where.exchange)}:{_encode(where.topic)}'
+        return f'{scope}:{encode(where.exchange)}:{encode(where.topic)}'
 
     def address(self, name: str) -> address.Address:
         """Return the address of this name.
@@ -182,12 +183,14 @@ class Keys:
             found = address.Scope[scope.upper()]
         except KeyError:
             raise ValueError(f'there is no scope {scope!r}') from None
-        return address.Address(found, _decode(exchange), _decode(topic))
+        return address.Address(found, decode(exchange), decode(topic))
 
 
-def _encode(name: str) -> str:
+def encode(name: str) -> str:
+    """Return a part of the name of a key: no colon, no asterisk."""
     return urllib.parse.quote(name, safe='', errors='surrogatepass')
 
 
-def _decode(name: str) -> str:
+def decode(name: str) -> str:
+    """Return what :func:`encode` was given."""
     return urllib.parse.unquote(name, errors='surrogatepass')

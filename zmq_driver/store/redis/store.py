@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store in Redis: streams with consumer groups, for many hosts."""
+
+from collections.abc import Collection
+from collections.abc import Iterable
+from collections.abc import Sequence
+import contextlib
+import os
+from typing import Any
+import weakref
+
+from zmq_driver import address
+from zmq_driver import clock as clocks
+from zmq_driver.matchmaker.redis import scripts as matchmaker_scripts
+from zmq_driver.matchmaker.redis import targets
+from zmq_driver.store import base
+from zmq_driver.store import bounds
+from zmq_driver.store import durable
+from zmq_driver.store.redis import access as access_
+from zmq_driver.store.redis import lease as lease_
+from zmq_driver.store.redis import names
+from zmq_driver.store.redis import scripts
+
+#: Seconds for operations that have no deadline of their own.
+TIMEOUT = 10.0
+
+#: Seconds for those that a notifier waits for besides sending.
+SHORT_TIMEOUT = 0.5
+
+#: Seconds between two looks for what is too old.
+TIDY_INTERVAL = 1.0
+
+#: Copies that are dropped at once because of their age.
+TIDY_LIMIT = 1000
+
+#: Seconds beyond its deadline for which a message is known that was added,
+#: and those that this can be at most.
+KNOWN_MARGIN = 2.0
+KNOWN_MOST = 600.0
+
+
+class RedisStore(base.NotificationStore):
+    """Keeps notifications in the Redis by which listeners are found.
+
+    Thread: any.
+    """
+
+    # Many may wait, and each asks.
+    standby = 4.0
+
+    def __init__(self, settings: base.StoreSettings) -> None:
+        """Keep *settings*; nothing connects yet.
+
+        :raises RuntimeError: listeners are found by something else
+        """
+        super().__init__(settings)
+        options = settings.options
+        if settings.matchmaker == 'redis':
+            servers = targets.redis_server(settings.url, options)
+        elif settings.matchmaker == 'sentinel':
+            servers = targets.sentinel_group(settings.url, options)
+        else:
+            raise RuntimeError(
+                'notification_store "redis" is for zmq+redis:// and '
+                'zmq+sentinel://: hosts that do not find each other must not '
+                'see each other\'s notifications'
+            )
+        self._access = access_.Access(servers, options, settings.virtual_host)
+        self._bounds = bounds.Bounds(options, str(self._access))
+        self._durable = durable.DurablePools(options)
+        self._lease = lease_.Lease(self._access)
+        self._retention = options.notification_pool_retention
+        self._added: tuple[int, int] | None = None
+        self._epoch = 0
+        self._tidy_at = float('-inf')
+        _IN_THIS_PROCESS.add(self)
+
+    def add(
+        self,
+        where: address.Address,
+        message_id: bytes,
+        body: bytes,
+        copies: Sequence[base.Copy],
+        deadline: clocks.Deadline,
+    ) -> None:
+        """Store a message for some listener pools, all of them or none.
+
+        Doing it again a little later changes nothing.
+
+        :raises StoreFull: at a bound, if that is to be refused
+        :raises StoreAway: Redis does not answer
+        :raises StoreUnavailable: Redis refuses
+        """
+        known = min(max(deadline.left(), 0) + KNOWN_MARGIN, KNOWN_MOST)
+        arguments: list[access_.Argument] = [
+            message_id,
+            body,
+            round(known * 1000),
+            self._bounds.count,
+            self._bounds.size,
+            _microseconds(self._bounds.age),
+            int(self._bounds.drops),
+        ]
+        for copy in copies:
+            arguments.append(names.of_queue(where, copy.pool))
+            arguments.append(names.of_holder(copy.holder))
+        option, dropped = self._access.run(
+            'store a notification', scripts.ADD, arguments, deadline
+        )
+        if option:
+            raise self._bounds.full(option.decode())
+        self.settings.counters.add('notifications_stored')
+        self._count_dropped(dropped)
+
+    def pools(self, where: address.Address) -> frozenset[str]:
+        """Return the durable pools of an address, as of a second ago.
+
+        Those that were known before, if Redis does not answer.
+        """
+        known = self._durable.known(where)
+        if known is not None:
+            return known
+        stale = self._durable.known_before(where)
+        if stale is not None and self._access.is_away():
+            return stale
+        try:
+            epoch, found = self._run(
+                'find the listener pools',
+                scripts.POOLS,
+                [names.of_address(where), _microseconds(self._retention)],
+                SHORT_TIMEOUT,
+            )
+        except base.StoreAway:
+            if stale is None:
+                raise
+            return stale
+        self._epoch = int(epoch)
+        return self._durable.learn(where, frozenset(map(names.pool, found)))
+
+    def saw(self, where: address.Address, pools: Collection[str]) -> None:
+        """Make pools durable, which have members now."""
+        new = self._durable.unseen(where, pools, self._epoch)
+        if not new:
+            return
+        if self._access.is_away():
+            raise base.StoreAway(
+                f'the store of notifications {self._access} is away'
+            )
+        self._epoch = int(
+            self._run(
+                'write down listener pools',
+                scripts.SAW,
+                [names.of_queue(where, pool) for pool in new],
+                SHORT_TIMEOUT,
+            )
+        )
+        self._durable.seen(where, new, self._epoch)
+
+    def pending(
+        self, limit: int, after: int = 0, *, dead: bool = False
+    ) -> list[base.Queue]:
+        """Return queues that are not empty, by number."""
+        if clocks.monotonic() >= self._tidy_at:
+            self._tidy_at = clocks.monotonic() + TIDY_INTERVAL
+            self._tidy()
+        return self._list('dead' if dead else 'waiting', limit, after)
+
+    def take(
+        self, queue: int, limit: int, after: int = 0, *, size: int = 2**24
+    ) -> list[base.Stored]:
+        """Return the oldest copies of a queue; they stay in it."""
+        name, found = self._run(
+            'read what is stored',
+            scripts.TAKE,
+            [self._lease.consumer, queue, limit, after, size],
+        )
+        if not name:
+            return []
+        where, pool, _dead = names.queue(name)
+        return [
+            _stored(base.Key(queue, int(number)), where, pool, *rest)
+            for number, *rest in found
+        ]
+
+    def put_back(self, queue: int) -> None:
+        """Let others who drain have what this driver took of a queue."""
+        if self._lease.consumer:
+            self._run(
+                'give back what was taken',
+                scripts.PUT_BACK,
+                [self._lease.consumer, queue],
+            )
+
+    def hold(self, keys: Sequence[base.Key], holder: base.Holder) -> None:
+        """Write down who is about to be sent some copies."""
+        self._run_all(
+            'write down who gets what is stored',
+            scripts.HOLD,
+            [self._lease.consumer, names.of_holder(holder)],
+            keys,
+        )
+
+    def release(self, keys: Sequence[base.Key]) -> None:
+        """Write down that the holder of these copies does not have them."""
+        self._run_all(
+            'write down who has refused what is stored',
+            scripts.RELEASE,
+            [self._lease.consumer],
+            keys,
+        )
+
+    def done(self, keys: Sequence[base.Key]) -> None:
+        """Remove copies that a listener has processed."""
+        self._run_all('remove what is delivered', scripts.DONE, [], keys)
+
+    def split(self, keys: Sequence[base.Key], pools: Collection[str]) -> None:
+        """Turn copies for whoever comes first into one for each pool."""
+        found = sorted(set(pools))
+        self._run_all(
+            'share what is stored among listener pools',
+            scripts.SPLIT,
+            [self._lease.consumer, len(found), *map(names.of_pool, found)],
+            keys,
+        )
+
+    def bury(self, keys: Sequence[base.Key]) -> None:
+        """Make copies dead letters, which nobody is sent any more."""
+        buried = self._run_all(
+            'put dead letters aside',
+            scripts.BURY,
+            [self._lease.consumer],
+            keys,
+        )
+        self.settings.counters.add('notifications_buried', sum(buried))
+
+    def replay(self, queue: int, limit: int) -> int:
+        """Make dead letters copies that wait again."""
+        limit = min(limit, access_.CHUNK)
+        return int(
+            self._run('replay dead letters', scripts.REPLAY, [queue, limit])
+        )
+
+    def purge(self, queue: int, limit: int) -> int:
+        """Drop the oldest copies of a queue; an operator asked for it."""
+        limit = min(limit, access_.CHUNK)
+        return int(
+            self._run('drop what is stored', scripts.PURGE, [queue, limit])
+        )
+
+    def remove(self, queue: int) -> bool:
+        """Forget an empty queue, and so a durable pool."""
+        return bool(self._run('forget a pool', scripts.REMOVE, [queue]))
+
+    def queues(self, limit: int, after: int = 0) -> list[base.Queue]:
+        """Return all queues by number, empty and dead ones too."""
+        return self._list('all', limit, after)
+
+    def counts(self) -> base.Counts:
+        """Return what the store holds, without counting it."""
+        copies, dead, size = self._run('count', scripts.COUNTS, [])
+        return base.Counts(int(copies) - int(dead), int(dead), int(size))
+
+    def changed(self) -> bool:
+        """Return whether something was added since the last question."""
+        now = clocks.monotonic()
+        epoch, added, lives = self._run(
+            'see what is stored',
+            scripts.CHANGED,
+            [self._lease.consumer, self._lease.ttl],
+        )
+        if lives:
+            self._lease.renewed(now)
+        mark = int(epoch), int(added)
+        before, self._added = self._added, mark
+        return mark != before
+
+    def claim(self) -> bool:
+        """Return whether this driver is one of those that drain."""
+        return self._lease.take()
+
+    def unclaim(self) -> None:
+        """Let another one drain, and have what this one took."""
+        with contextlib.suppress(base.StoreError):
+            self._lease.leave(clocks.Deadline(SHORT_TIMEOUT))
+
+    def close(self) -> None:
+        """Close all connections; idempotent."""
+        self.unclaim()
+        self._access.close()
+
+    def forget(self) -> None:
+        """Let go of what a forked child inherited. Children do it by
+        themselves.
+        """
+        self._lease.consumer = ''
+        self._access.forget()
+
+    def _run(
+        self,
+        what: str,
+        script: matchmaker_scripts.Script,
+        arguments: Sequence[access_.Argument],
+        timeout: float = TIMEOUT,
+    ) -> Any:
+        return self._access.run(
+            what, script, arguments, clocks.Deadline(timeout)
+        )
+
+    def _run_all(
+        self,
+        what: str,
+        script: matchmaker_scripts.Script,
+        arguments: Sequence[access_.Argument],
+        keys: Sequence[base.Key],
+    ) -> list[Any]:
+        """Run a script for keys, in bounded pieces."""
+        return [
+            self._run(what, script, [*arguments, *some])
+            for some in access_.chunks(keys)
+        ]
+
+    def _list(self, kind: str, limit: int, after: int) -> list[base.Queue]:
+        found = self._run(
+            'list what is stored', scripts.LIST, [kind, limit, after]
+        )
+        return [_queue(*row) for row in found if row[1]]
+
+    def _tidy(self) -> None:
+        """Drop what is too old, and forget pools."""
+        age = self._bounds.age if self._bounds.drops else 0
+        dropped, forgotten = self._run(
+            'drop what is too old',
+            scripts.TIDY,
+            [_microseconds(age), _microseconds(self._retention), TIDY_LIMIT],
+        )
+        self._count_dropped(dropped)
+        self._durable.log_forgotten(_forgotten(forgotten))
+
+    def _count_dropped(self, dropped: int) -> None:
+        if dropped:
+            self.settings.counters.add('notifications_dropped', dropped)
+            self._bounds.log_dropped(dropped)
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * lease_.MICROSECONDS)
+
+
+def _stored(
+    key: base.Key,
+    where: address.Address,
+    pool: str | None,
+    message: bytes,
+    message_id: bytes,
+    body: bytes,
+    held: bytes,
+) -> base.Stored:
+    attempts, _, holder = held.partition(b' ')
+    return base.Stored(
+        key,
+        message_id,
+        where,
+        pool,
+        body,
+        int(message) / lease_.MICROSECONDS,
+        int(attempts),
+        names.holder(holder),
+    )
+
+
+def _queue(
+    number: bytes, name: bytes, copies: int, oldest: bytes, seen: bytes
+) -> base.Queue:
+    where, pool, dead = names.queue(name)
+    return base.Queue(
+        int(number),
+        where,
+        pool,
+        dead,
+        copies,
+        int(oldest) / lease_.MICROSECONDS if oldest else None,
+        None if pool is None else int(seen) / lease_.MICROSECONDS,
+    )
+
+
+def _forgotten(
+    found: Iterable[tuple[bytes, int]],
+) -> list[tuple[address.Address, str, int]]:
+    rows = []
+    for name, lost in found:
+        where, pool, _dead = names.queue(name)
+        rows.append((where, pool or '', lost))
+    return rows
+
+
+#: Every store of this process, for the children that it forks.
+_IN_THIS_PROCESS: weakref.WeakSet[RedisStore] = weakref.WeakSet()
+
+
+def _forget_inherited() -> None:
+    for store in tuple(_IN_THIS_PROCESS):
+        store.forget()
+    _IN_THIS_PROCESS.clear()
+
+
+os.register_at_fork(after_in_child=_forget_inherited)
