@@ -104,10 +104,14 @@ class Outbox:
     def _run(self) -> None:
         drain: drain_.Drain | None = None
         backoff = retry_.Backoff(*STORE_PAUSES)
+        rest = clock.Deadline(0.0)
         try:
             while not self._closing:
                 self._wanted.clear()
                 self._tell_who_is_here()
+                if drain is None and not rest.passed():
+                    self._wait(min(rest.left(), self._presence), True)
+                    continue
                 try:
                     if not self.store.claim():
                         self._leave(drain, 'this one did not run')
@@ -127,6 +131,7 @@ class Outbox:
                 except Exception:
                     LOG.exception('the outbox goes on after an error')
                     pause = backoff.pause()
+                rest = clock.Deadline(pause)
                 self._wait(min(pause, self._presence), drain is None)
         finally:
             self._end(drain)

@@ -25,7 +25,8 @@ from zmq_driver import options as options_
 class StoreError(Exception):
     """The store did not do what it was asked to.
 
-    Nothing has changed, unless it is a :class:`StoreUncertain`.
+    Nothing has changed, unless it is a :class:`StoreUncertain`, or a
+    :class:`StoreAway` that says so.
     """
 
 
@@ -49,7 +50,9 @@ class StoreAway(StoreUnavailable):
         :param may_be_done: whether it may have done what it was asked to;
             to ask it again is safe
         """
-        super().__init__(text)
+        super().__init__(
+            f'{text}; it may have been done' if may_be_done else text
+        )
         self.may_be_done = may_be_done
 
 

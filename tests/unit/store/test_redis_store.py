@@ -240,6 +240,53 @@ def groups(store, queue):
         return link.ask(clock.Deadline(5), 'XINFO', 'CONSUMERS', key, 'pool')
 
 
+@pytest.mark.spec('NS-63', 'NS-56')
+def test_what_a_listener_may_have_is_taken_out_of_turn(make):
+    one, two, three = make(), make(), make()
+    other = base.Holder('other', b'b' * 16)
+    for number in range(100):
+        samples.add(one, number, ['a'])
+    copies = [base.Copy('a', other)]
+    where = samples.WHERE
+    for number in range(100, 103):
+        name = number.to_bytes(16, 'big')
+        one.add(where, name, b'', copies, clock.Deadline(samples.HANG))
+    assert one.claim()
+    assert two.claim()
+    assert three.claim()
+    assert taken(make(), held=True) == [100, 101, 102]
+    assert taken(one, held=True, limit=2) == [100, 101]
+    assert taken(one, held=True) == [100, 101, 102]
+    assert taken(two, held=True) == []
+    # Who reads up to there leaves them alone.
+    assert taken(two, limit=200) == list(range(100))
+    assert taken(three, limit=200) == []
+    assert taken(one, limit=200) == [100, 101, 102]
+    one.unclaim()
+    assert taken(three, held=True) == [100, 101, 102]
+    three.put_back(take(three)[0].key.queue)
+    assert taken(two, limit=200) == list(range(103))
+
+
+@pytest.mark.spec('NS-63', 'NS-56')
+def test_what_was_taken_out_of_turn_is_not_given_twice(make):
+    one, two = make(), make()
+    for number in range(5):
+        samples.add(one, number, ['a'])
+    keys = [copy.key for copy in samples.everything(one, 'a')]
+    one.hold(keys[2:4], samples.HOLDER)
+    assert one.claim()
+    assert two.claim()
+    found = take(one, held=True)
+    assert [samples.number(copy) for copy in found] == [2, 3]
+    after = found[-1].key.number
+    assert taken(one, after=after) == [0, 1, 4]
+    assert taken(one, after=keys[4].number) == []
+    assert taken(one) == [0, 1, 2, 3, 4]
+    assert take(two) == []
+    assert taken(two, held=True) == []
+
+
 @pytest.mark.spec('NS-65')
 def test_who_was_taken_for_dead_changes_nothing(make, short):
     one, two = make(), make()

@@ -123,18 +123,20 @@ return list
 )
 
 #: ARGV: the consumer, or '' to look only; the queue; how many; after which
-#: number; bytes of bodies. Returns the name of the queue and of each copy its
-#: number, message, message id, body and attempts with holder.
+#: number; bytes of bodies; '1' for what a listener may have only.
+#: Returns the name of the queue and of each copy its number, message, message
+#: id, body and attempts with holder.
 #:
 #: First what the consumer has already, then what dead ones have left, then
-#: what nobody has: those numbers grow, so that nothing is left behind that a
-#: number of the caller's has passed.
+#: what nobody has. What was read and is too much goes to nobody, because the
+#: number of the caller may have passed it next time. What a listener may have
+#: is taken out of turn; who reads it later gives it back.
 TAKE: Final = _script(
     library.IF_ALIVE,
     _COPIES,
     """
 local me, queue, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local after, size = ARGV[4], tonumber(ARGV[5])
+local after, size, only_held = ARGV[4], tonumber(ARGV[5]), ARGV[6] == '1'
 local name, found, key = name_of(queue), {}, stream(queue)
 if not name then return {'', found} end
 local function room() return #found < limit and size > 0 end
@@ -148,15 +150,63 @@ local function give(id, message)
 end
 local function give_all(some)
   for _, one in ipairs(some) do
-    if not room() then return end
-    give(one[1], one[2][2])
-    after = one[1]:match('^%d+')
+    if room() then
+      give(one[1], one[2][2])
+      after = one[1]:match('^%d+')
+    elseif me ~= '' then
+      call('XCLAIM', key, GROUP, NOBODY, 0, one[1], 'JUSTID')
+    end
   end
 end
-local function read(from)
-  local some = call('XREADGROUP', 'GROUP', GROUP, me, 'COUNT',
-    math.min(64, limit - #found), 'STREAMS', key, from)
+local function read(from, most)
+  local some = call('XREADGROUP', 'GROUP', GROUP, me, 'COUNT', most,
+    'STREAMS', key, from)
   return some and some[1] and some[1][2] or {}
+end
+local function owner_of(id)
+  local one = call('XPENDING', key, GROUP, id, id, 1)[1]
+  return one and one[2]
+end
+local function read_new(most)
+  local group = call('XINFO', 'GROUPS', key)[1]
+  local last = '0-0'
+  for i = 1, #group, 2 do
+    if group[i] == 'last-delivered-id' then last = group[i + 1] end
+  end
+  local next_ones = call('XRANGE', key, '(' .. last, '+', 'COUNT', most)
+  if #next_ones == 0 then return nil end
+  local owners, new = {}, {}
+  if call('EXISTS', held(queue)) == 1 then
+    for _, one in ipairs(next_ones) do owners[one[1]] = owner_of(one[1]) end
+  end
+  for _, one in ipairs(read('>', #next_ones)) do
+    local owner = owners[one[1]]
+    if owner and owner ~= me and alive(owner) then
+      call('XCLAIM', key, GROUP, owner, 0, one[1], 'JUSTID')
+    elseif owner ~= me then
+      new[#new + 1] = one
+    end
+  end
+  return new
+end
+local function give_held()
+  local numbers, value = {}, {}
+  local page = call('HSCAN', held(queue), 0, 'COUNT', 1000)[2]
+  for i = 1, #page, 2 do
+    if page[i + 1]:match(' .') then numbers[#numbers + 1] = page[i] end
+  end
+  table.sort(numbers, function(a, b) return tonumber(a) < tonumber(b) end)
+  for _, number in ipairs(numbers) do
+    if not room() then return end
+    local id, message = number .. '-0', exists(queue, number)
+    local owner = me ~= '' and owner_of(id)
+    if message and not (owner and owner ~= me and alive(owner)) then
+      if me ~= '' and owner ~= me then
+        call('XCLAIM', key, GROUP, me, 0, id, 'FORCE', 'JUSTID')
+      end
+      give(id, message)
+    end
+  end
 end
 local function claim(consumer)
   while room() do
@@ -173,7 +223,9 @@ local function claim(consumer)
     end
   end
 end
-if me == '' then
+if only_held then
+  give_held()
+elseif me == '' then
   while room() do
     local some = call('XRANGE', key, '(' .. after .. '-0', '+', 'COUNT', 64)
     if #some == 0 then break end
@@ -181,7 +233,7 @@ if me == '' then
   end
 else
   while room() do
-    local mine = read(after .. '-0')
+    local mine = read(after .. '-0', math.min(64, limit - #found))
     if #mine == 0 then break end
     give_all(mine)
   end
@@ -189,8 +241,8 @@ else
     if one[2] ~= me and not alive(one[2]) then claim(one[2]) end
   end
   while room() do
-    local new = read('>')
-    if #new == 0 then break end
+    local new = read_new(math.min(64, limit - #found))
+    if not new then break end
     give_all(new)
   end
 end

@@ -72,6 +72,8 @@ class RedisStore(base.NotificationStore):
         self._retention = options.notification_pool_retention
         self._added: tuple[int, int] | None = None
         self._epoch = 0
+        # Queues that this driver may have taken something of.
+        self._taken: set[int] = set()
         self._tidy_at = float('-inf')
         _IN_THIS_PROCESS.add(self)
 
@@ -166,13 +168,22 @@ class RedisStore(base.NotificationStore):
         return self._list('dead' if dead else 'waiting', limit, after)
 
     def take(
-        self, queue: int, limit: int, after: int = 0, *, size: int = 2**24
+        self,
+        queue: int,
+        limit: int,
+        after: int = 0,
+        *,
+        size: int = 2**24,
+        held: bool = False,
     ) -> list[base.Stored]:
         """Return the oldest copies of a queue; they stay in it."""
+        consumer = self._lease.consumer
+        if consumer:
+            self._taken.add(queue)
         name, found = self._run(
             'read what is stored',
             scripts.TAKE,
-            [self._lease.consumer, queue, limit, after, size],
+            [consumer, queue, limit, after, size, int(held)],
         )
         if not name:
             return []
@@ -184,12 +195,13 @@ class RedisStore(base.NotificationStore):
 
     def put_back(self, queue: int) -> None:
         """Let others who drain have what this driver took of a queue."""
-        if self._lease.consumer:
+        if self._lease.consumer and queue in self._taken:
             self._run(
                 'give back what was taken',
                 scripts.PUT_BACK,
                 [self._lease.consumer, queue],
             )
+            self._taken.discard(queue)
 
     def hold(self, keys: Sequence[base.Key], holder: base.Holder) -> None:
         """Write down who is about to be sent some copies."""
@@ -270,13 +282,18 @@ class RedisStore(base.NotificationStore):
         )
         if lives:
             self._lease.renewed(now)
+        self._epoch = int(epoch)
         mark = int(epoch), int(added)
         before, self._added = self._added, mark
         return mark != before
 
     def claim(self) -> bool:
         """Return whether this driver is one of those that drain."""
-        return self._lease.take()
+        had = self._lease.consumer
+        taken = self._lease.take()
+        if self._lease.consumer != had:
+            self._taken.clear()
+        return taken
 
     def unclaim(self) -> None:
         """Let another one drain, and have what this one took."""
