@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from tests.fixtures import redis_server
 from tests.functional import test_commands
 from tests.unit.store import samples
 from zmq_driver.store import base
@@ -13,13 +14,30 @@ OTHER = samples.WHERE._replace(topic='n.error')
 
 
 @pytest.fixture
+def redis():
+    server = redis_server.RedisServer()
+    yield server.start()
+    server.close()
+
+
+@pytest.fixture
 def url(ipc_dir):
     return f'zmq:///?rpc_zmq_ipc_dir={ipc_dir}'
 
 
+@pytest.fixture(params=['sqlite', 'redis'])
+def each_url(request, ipc_dir, url):
+    """Give the URL of each store."""
+    if request.param == 'sqlite':
+        return url
+    redis = request.getfixturevalue('redis')
+    return f'zmq+redis://{redis.address}/?rpc_zmq_ipc_dir={ipc_dir}'
+
+
 @pytest.fixture
-def store(ipc_dir):
-    store = samples.make(str(ipc_dir))
+def store(ipc_dir, each_url):
+    is_redis = each_url.startswith('zmq+redis')
+    store = samples.make(each_url if is_redis else str(ipc_dir))
     with contextlib.closing(store):
         yield store
 
@@ -39,8 +57,9 @@ def refused(url, *arguments):
     return found.stderr
 
 
-@pytest.mark.spec('CM-09', 'CM-08')
-def test_list(url, store, ipc_dir):
+@pytest.mark.spec('CM-09', 'CM-08', 'NS-77')
+def test_list(each_url, store, ipc_dir):
+    url = each_url
     assert shown(url, 'list') == []
     assert not list(ipc_dir.glob('notifications*'))
     samples.add(store, 1, ['a', ''])
@@ -72,8 +91,9 @@ def test_list(url, store, ipc_dir):
     assert shown(url, 'list', '--exchange', 'nova') == []
 
 
-@pytest.mark.spec('CM-10')
-def test_purge(url, store):
+@pytest.mark.spec('CM-10', 'NS-77')
+def test_purge(each_url, store):
+    url = each_url
     for number in range(1200):
         samples.add(store, number, ['a', 'b'])
     store.bury([samples.everything(store, 'a')[0].key])
@@ -95,15 +115,16 @@ def test_purge(url, store):
     assert store.counts() == base.Counts(0, 0, 0)
 
 
-@pytest.mark.spec('CM-11')
-def test_replay(url, store):
+@pytest.mark.spec('CM-11', 'NS-77')
+def test_replay(each_url, store):
+    url = each_url
     for number in range(3):
         samples.add(store, number, ['a', 'b'])
     for pool in 'ab':
         store.bury([one.key for one in samples.everything(store, pool)])
     (row,) = shown(url, 'replay', '--pool', 'a')
     assert (row['Pool'], row['Replayed']) == ('a', 3)
-    assert samples.numbers(store, 'a') == [0, 1, 2]
+    assert sorted(samples.numbers(store, 'a')) == [0, 1, 2]
     assert store.counts()[:2] == (3, 3)
     assert len(shown(url, 'replay')) == 1
     assert shown(url, 'replay') == []
@@ -120,3 +141,10 @@ def test_without_a_store(url):
 def test_a_store_that_cannot_be_read(url, ipc_dir):
     (ipc_dir / 'notifications.sqlite').mkdir()
     assert 'not a regular file' in refused(url, 'list')
+
+
+@pytest.mark.spec('CM-09', 'NS-77')
+def test_a_redis_that_is_away(redis, ipc_dir):
+    url = f'zmq+redis://{redis.address}/?rpc_zmq_ipc_dir={ipc_dir}'
+    redis.kill()
+    assert redis.address in refused(url, 'list')

@@ -18,6 +18,7 @@ class MemoryStore(none.NoStore):
         self.dead = []
         self.held = []
         self.released = []
+        self.put_backs = []
         self.fails = set()
         self.failure = base.StoreUnavailable
         self.mine = True
@@ -51,6 +52,10 @@ class MemoryStore(none.NoStore):
         )
         if copy.pool is not None:
             self.durable.setdefault(where, set()).add(copy.pool)
+
+    def put_back(self, queue):
+        self._may_fail('put_back')
+        self.put_backs.append(queue)
 
     def pools(self, where):
         self._may_fail('pools')

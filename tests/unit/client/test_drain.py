@@ -121,6 +121,20 @@ def test_pool_without_a_member_waits_and_delays_no_other(site):
     assert ids(away) == [1]
 
 
+@pytest.mark.spec('NS-66')
+def test_what_has_no_listener_is_put_back(site):
+    site.add()
+    member = site.member(fakes.nack(Reason.BUSY))
+    site.run(1.0)
+    assert not site.store.put_backs
+    site.world.registered.remove(member.route)
+    site.world.routing.invalidate(fakes.NOTES)
+    site.run(3.0)
+    assert site.store.put_backs
+    site.member()
+    site.run_empty()
+
+
 @pytest.mark.spec('NS-45')
 def test_holder_is_written_down_before_it_is_sent(site):
     member = site.member()

@@ -223,3 +223,64 @@ def test_that_nobody_is_known_is_told_once(world, caplog):
     member(world, 'a', fakes.silence)
     notify(world)
     assert len(caplog.records) == 1
+
+
+class AwayStore(stores.MemoryStore):
+    """Does not answer for a while."""
+
+    def __init__(self, answers):
+        super().__init__()
+        self.answers = list(answers)
+
+    def add(self, where, message_id, body, copies, deadline):
+        if self.answers:
+            raise base.StoreAway('away', may_be_done=self.answers.pop())
+        super().add(where, message_id, body, copies, deadline)
+
+
+@pytest.mark.spec('NS-67')
+def test_store_that_is_away_is_asked_again(clock):
+    store = AwayStore([False] * 3)
+    world = fakes.World(clock, store)
+    notify(world)
+    assert copies(store) == [(None, None)]
+    assert world.clock() > 0
+
+
+@pytest.mark.spec('NS-67')
+@pytest.mark.parametrize(
+    ('may_be_done', 'failure'),
+    [
+        ([False, False], errors.DeliveryRefused),
+        ([False, True], errors.DeliveryUnconfirmed),
+        ([True, False], errors.DeliveryUnconfirmed),
+    ],
+)
+def test_store_that_is_away_is_asked_as_often_as_retry_says(
+    clock, may_be_done, failure
+):
+    store = AwayStore(may_be_done)
+    world = fakes.World(clock, store)
+    with pytest.raises(failure, match='away'):
+        world.notifier.notify(
+            fakes.NOTES, fakes.BODY, deadline=world.deadline(), retry=1
+        )
+    assert not store.answers
+
+
+@pytest.mark.spec('NS-67')
+def test_store_that_is_away_is_asked_until_the_deadline(clock):
+    store = AwayStore([False] * 1000)
+    world = fakes.World(clock, store)
+    with pytest.raises(errors.DeliveryRefused, match='away'):
+        notify(world)
+
+
+@pytest.mark.spec('NS-67')
+def test_durable_pools_are_served_though_presence_cannot_be_told(world, store):
+    store.saw(fakes.NOTES, ['away'])
+    store.fails.add('saw')
+    here = member(world, 'here')
+    notify(world)
+    assert copies(store) == [('away', None)]
+    assert len(here.got) == 1
