@@ -124,7 +124,7 @@ class Outbox:
                     self._leave(drain, error)
                     drain = None
                     self.store.unclaim()
-                    pause = _standby()
+                    pause = self._standby()
                 except store_.StoreError as error:
                     self._log('stored notifications wait: %s', error)
                     pause = backoff.pause()

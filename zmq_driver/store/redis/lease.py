@@ -5,7 +5,8 @@ import os
 
 from zmq_driver import clock as clocks
 from zmq_driver.store.redis import access as access_
-from zmq_driver.store.redis import scripts
+from zmq_driver.store.redis import draining
+from zmq_driver.store.redis import rows
 
 #: Drivers of a deployment that drain at once.
 DRAINERS = 8
@@ -18,8 +19,6 @@ RENEWAL = 1.0
 
 #: Seconds that asking for it may take.
 TIMEOUT = 2.0
-
-MICROSECONDS = 1_000_000
 
 
 class Lease:
@@ -57,7 +56,7 @@ class Lease:
         consumer = had or os.urandom(8).hex()
         if not self._access.run(
             'find out who delivers what is stored',
-            scripts.LEASE,
+            draining.LEASE,
             [consumer, self.ttl, DRAINERS, int(bool(had))],
             clocks.Deadline(TIMEOUT),
         ):
@@ -70,7 +69,7 @@ class Lease:
     @property
     def ttl(self) -> int:
         """How long it lasts, in microseconds."""
-        return round(TTL * MICROSECONDS)
+        return rows.microseconds(TTL)
 
     def renewed(self, since: float) -> None:
         """Take note that it was renewed.
@@ -88,7 +87,7 @@ class Lease:
         if consumer:
             self._access.run(
                 'let another process deliver what is stored',
-                scripts.LEAVE,
+                draining.LEAVE,
                 [consumer],
                 deadline,
             )

@@ -2,7 +2,6 @@
 """The store in Redis: streams with consumer groups, for many hosts."""
 
 from collections.abc import Collection
-from collections.abc import Iterable
 from collections.abc import Sequence
 import contextlib
 import os
@@ -17,8 +16,10 @@ from zmq_driver.store import base
 from zmq_driver.store import bounds
 from zmq_driver.store import durable
 from zmq_driver.store.redis import access as access_
+from zmq_driver.store.redis import draining
 from zmq_driver.store.redis import lease as lease_
 from zmq_driver.store.redis import names
+from zmq_driver.store.redis import rows
 from zmq_driver.store.redis import scripts
 
 #: Seconds for operations that have no deadline of their own.
@@ -100,7 +101,7 @@ class RedisStore(base.NotificationStore):
             round(known * 1000),
             self._bounds.count,
             self._bounds.size,
-            _microseconds(self._bounds.age),
+            rows.microseconds(self._bounds.age),
             int(self._bounds.drops),
         ]
         for copy in copies:
@@ -129,7 +130,7 @@ class RedisStore(base.NotificationStore):
             epoch, found = self._run(
                 'find the listener pools',
                 scripts.POOLS,
-                [names.of_address(where), _microseconds(self._retention)],
+                [names.of_address(where), rows.microseconds(self._retention)],
                 SHORT_TIMEOUT,
             )
         except base.StoreAway:
@@ -182,14 +183,14 @@ class RedisStore(base.NotificationStore):
             self._taken.add(queue)
         name, found = self._run(
             'read what is stored',
-            scripts.TAKE,
+            draining.TAKE,
             [consumer, queue, limit, after, size, int(held)],
         )
         if not name:
             return []
         where, pool, _dead = names.queue(name)
         return [
-            _stored(base.Key(queue, int(number)), where, pool, *rest)
+            rows.stored(base.Key(queue, int(number)), where, pool, *rest)
             for number, *rest in found
         ]
 
@@ -198,7 +199,7 @@ class RedisStore(base.NotificationStore):
         if self._lease.consumer and queue in self._taken:
             self._run(
                 'give back what was taken',
-                scripts.PUT_BACK,
+                draining.PUT_BACK,
                 [self._lease.consumer, queue],
             )
             self._taken.discard(queue)
@@ -207,7 +208,7 @@ class RedisStore(base.NotificationStore):
         """Write down who is about to be sent some copies."""
         self._run_all(
             'write down who gets what is stored',
-            scripts.HOLD,
+            draining.HOLD,
             [self._lease.consumer, names.of_holder(holder)],
             keys,
         )
@@ -216,7 +217,7 @@ class RedisStore(base.NotificationStore):
         """Write down that the holder of these copies does not have them."""
         self._run_all(
             'write down who has refused what is stored',
-            scripts.RELEASE,
+            draining.RELEASE,
             [self._lease.consumer],
             keys,
         )
@@ -277,7 +278,7 @@ class RedisStore(base.NotificationStore):
         now = clocks.monotonic()
         epoch, added, lives = self._run(
             'see what is stored',
-            scripts.CHANGED,
+            draining.CHANGED,
             [self._lease.consumer, self._lease.ttl],
         )
         if lives:
@@ -340,7 +341,7 @@ class RedisStore(base.NotificationStore):
         found = self._run(
             'list what is stored', scripts.LIST, [kind, limit, after]
         )
-        return [_queue(*row) for row in found if row[1]]
+        return [rows.queue(*row) for row in found if row[1]]
 
     def _tidy(self) -> None:
         """Drop what is too old, and forget pools."""
@@ -348,66 +349,19 @@ class RedisStore(base.NotificationStore):
         dropped, forgotten = self._run(
             'drop what is too old',
             scripts.TIDY,
-            [_microseconds(age), _microseconds(self._retention), TIDY_LIMIT],
+            [
+                rows.microseconds(age),
+                rows.microseconds(self._retention),
+                TIDY_LIMIT,
+            ],
         )
         self._count_dropped(dropped)
-        self._durable.log_forgotten(_forgotten(forgotten))
+        self._durable.log_forgotten(rows.forgotten(forgotten))
 
     def _count_dropped(self, dropped: int) -> None:
         if dropped:
             self.settings.counters.add('notifications_dropped', dropped)
             self._bounds.log_dropped(dropped)
-
-
-def _microseconds(seconds: float) -> int:
-    return round(seconds * lease_.MICROSECONDS)
-
-
-def _stored(
-    key: base.Key,
-    where: address.Address,
-    pool: str | None,
-    message: bytes,
-    message_id: bytes,
-    body: bytes,
-    held: bytes,
-) -> base.Stored:
-    attempts, _, holder = held.partition(b' ')
-    return base.Stored(
-        key,
-        message_id,
-        where,
-        pool,
-        body,
-        int(message) / lease_.MICROSECONDS,
-        int(attempts),
-        names.holder(holder),
-    )
-
-
-def _queue(
-    number: bytes, name: bytes, copies: int, oldest: bytes, seen: bytes
-) -> base.Queue:
-    where, pool, dead = names.queue(name)
-    return base.Queue(
-        int(number),
-        where,
-        pool,
-        dead,
-        copies,
-        int(oldest) / lease_.MICROSECONDS if oldest else None,
-        None if pool is None else int(seen) / lease_.MICROSECONDS,
-    )
-
-
-def _forgotten(
-    found: Iterable[tuple[bytes, int]],
-) -> list[tuple[address.Address, str, int]]:
-    rows = []
-    for name, lost in found:
-        where, pool, _dead = names.queue(name)
-        rows.append((where, pool or '', lost))
-    return rows
 
 
 #: Every store of this process, for the children that it forks.
