@@ -114,7 +114,9 @@ class Outbox:
                     continue
                 try:
                     if not self.store.claim():
-                        self._leave(drain, 'this one did not run')
+                        if drain is not None:
+                            self._leave(drain, 'this one did not run')
+                            self.store.unclaim()
                         drain = None
                     elif drain is None:
                         drain = self._make_drain()

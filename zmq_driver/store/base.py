@@ -370,7 +370,8 @@ class NotificationStore(abc.ABC):
         own, each time it asks, until it calls :meth:`unclaim` or
         :meth:`close` or its process ends, however it does; a child that it
         forked meanwhile keeps nobody waiting. Who is told no after he was
-        told yes has to give up what he has taken.
+        told yes has to give up what he has taken, and then to call
+        :meth:`unclaim`; he may be told no until he does.
 
         :raises StoreUnavailable: that cannot be found out
         """

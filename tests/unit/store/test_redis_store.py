@@ -312,8 +312,12 @@ def test_who_was_taken_for_dead_changes_nothing(make, short):
             forbidden()
     (found,) = samples.everything(make(), 'a')
     assert (found.holder, found.attempts) == (other, 2)
-    # It is told so once, and then begins as another one.
+    # It is told so until it has given up, and then begins as another one.
     assert not one.claim()
+    assert not one.claim()
+    with pytest.raises(base.StoreUnavailable, match='another process'):
+        one.hold([copy.key], samples.HOLDER)
+    one.unclaim()
     assert one.claim()
     assert taken(one, 'b') == [1]
     one.done([copy.key])

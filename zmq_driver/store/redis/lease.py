@@ -42,13 +42,17 @@ class Lease:
         #: The name of the consumer; '': there is no lease.
         self.consumer = ''
         self._until = float('-inf')
+        self._ended = False
 
     def take(self) -> bool:
         """Return whether there is one; ask for one, or renew it.
 
-        :returns: False too if it has ended: give up what was taken
+        :returns: False too if it has ended, until :meth:`leave` says that
+            what was taken is given up
         :raises base.StoreUnavailable: Redis cannot be asked
         """
+        if self._ended:
+            return False
         now = self._clock()
         if self.consumer and now < self._until - TTL + RENEWAL:
             return True
@@ -60,7 +64,7 @@ class Lease:
             [consumer, self.ttl, DRAINERS, int(bool(had))],
             clocks.Deadline(TIMEOUT),
         ):
-            self.consumer = ''
+            self._ended = bool(had)
             return False
         self.consumer = consumer
         self.renewed(now)
@@ -79,12 +83,13 @@ class Lease:
         self._until = since + TTL
 
     def leave(self, deadline: clocks.Deadline) -> None:
-        """Let somebody else have it.
+        """Let somebody else have it; the next one is another one.
 
         :raises base.StoreUnavailable: it ends by itself
         """
         consumer, self.consumer = self.consumer, ''
-        if consumer:
+        ended, self._ended = self._ended, False
+        if consumer and not ended:
             self._access.run(
                 'let another process deliver what is stored',
                 draining.LEAVE,

@@ -290,14 +290,11 @@ class RedisStore(base.NotificationStore):
 
     def claim(self) -> bool:
         """Return whether this driver is one of those that drain."""
-        had = self._lease.consumer
-        taken = self._lease.take()
-        if self._lease.consumer != had:
-            self._taken.clear()
-        return taken
+        return self._lease.take()
 
     def unclaim(self) -> None:
         """Let another one drain, and have what this one took."""
+        self._taken.clear()
         with contextlib.suppress(base.StoreError):
             self._lease.leave(clocks.Deadline(SHORT_TIMEOUT))
 
