@@ -90,6 +90,8 @@ class Site:
         """Return the transport URL of the process *name*."""
         options = {
             'rpc_zmq_ipc_dir': self.ipc_dir(name),
+            # Redis loses all it has when it is killed here.
+            'notification_store': 'sqlite',
             'notification_store_directory': self.store_dir(name),
             **options,
             **OPTIONS,
