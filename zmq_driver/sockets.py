@@ -243,7 +243,7 @@ class RouterSocket(ownership.Owned):
     owner.
     """
 
-    __slots__ = ('_context', '_endpoint', '_linger', '_socket')
+    __slots__ = ('_context', '_endpoint', '_linger', '_socket', 'full')
 
     def __init__(
         self,
@@ -256,6 +256,9 @@ class RouterSocket(ownership.Owned):
         :raises zmq.ZMQError: the endpoint cannot be bound
         """
         super().__init__()
+        #: Whether the last message was not sent because libzmq holds too
+        #: many for that peer; there may be room a moment later.
+        self.full = False
         self._context = context
         self._endpoint = endpoint
         self._linger = options.linger
@@ -321,6 +324,7 @@ class RouterSocket(ownership.Owned):
         try:
             _send(self._socket, frames)
         except zmq.ZMQError as error:
+            self.full = error.errno == zmq.EAGAIN
             if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN, zmq.ETERM):
                 return False
             raise

@@ -104,6 +104,18 @@ def test_router_tells_that_its_client_is_gone(router):
     assert not router.send([b'nobody', b'answer', b''])
 
 
+def test_router_tells_that_there_is_no_room(router, peer):
+    peer.send((b'request', b''))
+    routing_id, *_ = receive(router)
+    assert not router.full
+    while router.send((routing_id, b'x' * 4096, b'')):
+        # The peer reads nothing, but its I/O thread and the kernel do.
+        assert not router.full
+    assert router.full
+    assert not router.send((b'nobody', b''))
+    assert not router.full
+
+
 @pytest.mark.spec('DL-06')
 def test_nobody_at_the_endpoint_is_seen_at_once(context, endpoint):
     one = sockets.PeerSocket(context, endpoint, OPTIONS)

@@ -24,17 +24,23 @@ import contextlib
 import logging
 import select
 import threading
+import time
 
 import zmq
 
+from zmq_driver import clock
 from zmq_driver import counters as counters_
 from zmq_driver import sockets
+from zmq_driver.server import held
 from zmq_driver.server import wakeup
 
 LOG = logging.getLogger(__name__)
 
 #: Seconds after which an idle router thread looks round unasked.
 POLL_INTERVAL = 0.5
+
+#: Seconds for which room for the last acknowledgements is waited for.
+SETTLE = 0.5
 
 
 class Channel:
@@ -60,6 +66,7 @@ class Channel:
         # Held for the time of a call into libzmq that does not wait.
         self._lock = threading.Lock()
         self._closed = False
+        self._held = held.Held()
         self._outbox: collections.deque[Sequence[bytes]] = collections.deque()
         self._wakeup = wakeup.Wakeup()
         self._poll = select.poll()
@@ -89,7 +96,8 @@ class Channel:
                 return False
             self._socket.hand_over(threading.current_thread())
             self._send_locked(frames)
-            signal_taken = self._readable_locked()
+            # What is held is sent by the router thread.
+            signal_taken = self._readable_locked() or bool(self._held)
         finally:
             self._lock.release()
             if signal_taken:
@@ -112,7 +120,8 @@ class Channel:
         self._wakeup.sleep_begins()
         try:
             if not (self._outbox or is_wanted()):
-                self._poll.poll(POLL_INTERVAL * 1000)
+                pause = held.PAUSE if self._held else POLL_INTERVAL
+                self._poll.poll(pause * 1000)
         finally:
             self._wakeup.sleep_ends()
 
@@ -132,7 +141,7 @@ class Channel:
         """
         with self._lock:
             self._socket.hand_over(threading.current_thread())
-            self._flush_locked()
+            self._settle_locked()
             for frames in messages:
                 self._socket.send(frames)
 
@@ -141,21 +150,44 @@ class Channel:
         with self._lock:
             self._socket.hand_over(threading.current_thread())
             with contextlib.suppress(zmq.ZMQError):
-                self._flush_locked()
+                self._settle_locked()
             self._closed = True
             self._socket.close()
         self._wakeup.close()
 
     def _flush_locked(self) -> None:
+        if self._held:
+            for frames in self._held.retry(
+                self._socket.send, lambda: self._socket.full
+            ):
+                self._drop_locked(frames)
         while self._outbox:
             self._send_locked(self._outbox.popleft())
 
+    def _settle_locked(self) -> None:
+        """Send what waits; nobody waits for the lock, see :meth:`send`."""
+        deadline = clock.Deadline(SETTLE)
+        self._flush_locked()
+        while self._held and not deadline.passed():
+            time.sleep(held.PAUSE)
+            self._flush_locked()
+
     def _send_locked(self, frames: Sequence[bytes]) -> None:
-        if self._closed or not self._socket.send(frames):
-            self._counters.add('replies_unroutable')
-            LOG.debug('an answer could not be sent: its client has gone')
-            if self._lost is not None:
-                self._lost(frames[1])
+        if not self._closed:
+            if self._socket.send(frames):
+                return
+            if self._socket.full and self._held.add(frames):
+                return
+        self._drop_locked(frames)
+
+    def _drop_locked(self, frames: Sequence[bytes]) -> None:
+        self._counters.add('replies_unroutable')
+        LOG.debug(
+            'an answer could not be sent: its client has gone, or reads '
+            'nothing'
+        )
+        if self._lost is not None:
+            self._lost(frames[1])
 
     def _readable_locked(self) -> bool:
         return not self._closed and self._socket.readable()

@@ -128,6 +128,7 @@ class RouterSocket:
         self.senders = set()
         self.problems = []
         self.routable = True
+        self.full = False
         self.closed = False
 
     def arrive(self, frames):
@@ -159,6 +160,8 @@ class RouterSocket:
             self._swallow()
             if self._raises:
                 raise self._raises.pop()
+            if self.full:
+                return False
             self.sent.append(frames)
             self.senders.add(threading.current_thread())
             return self.routable

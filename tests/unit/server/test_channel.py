@@ -10,7 +10,12 @@ import zmq
 
 from tests.fixtures import waiting
 from tests.unit.server import fakes
+from zmq_driver import clock
+from zmq_driver import context as context_
 from zmq_driver import counters
+from zmq_driver import socket_options
+from zmq_driver import sockets
+from zmq_driver.client import stream
 from zmq_driver.server import channel as channels
 
 LOST = 4.0
@@ -214,3 +219,77 @@ def test_router_that_wakes_up_meanwhile_sends_itself(channel, socket):
     finally:
         channel._lock = lock
     assert list(channel._outbox) == [(b'client', b'header', b'')]
+
+
+@pytest.mark.spec('NS-90')
+def test_acknowledgement_waits_for_room(loop, socket, counts):
+    socket.full = True
+    waiting.until(lambda: loop.channel._wakeup.asleep, 'sleep')
+    loop.channel.send([b'a', b'1'])
+    loop.channel.send([b'a', b'2'])
+    time.sleep(0.1)
+    assert not socket.sent
+    socket.full = False
+    waiting.until(lambda: len(socket.sent) == 2, 'acknowledgements', LOST / 2)
+    assert sorted(frames[1] for frames in socket.sent) == [b'1', b'2']
+    assert not counts.snapshot()['replies_unroutable']
+
+
+@pytest.mark.spec('NS-90')
+def test_last_words_follow_what_was_held(channel, socket):
+    socket.full = True
+    channel.send([b'a', b'1'])
+    channel.receive()
+    threading.Timer(0.1, setattr, (socket, 'full', False)).start()
+    channel.take_leave([[b'a', b'farewell']])
+    assert [frames[1] for frames in socket.sent] == [b'1', b'farewell']
+
+
+@pytest.mark.spec('NS-90')
+def test_end_does_not_wait_for_room_for_ever(channel, socket, counts):
+    socket.full = True
+    channel.send([b'a', b'1'])
+    channel.close()
+    assert socket.closed
+    assert not socket.sent
+
+
+def test_large_answer_does_not_wait_for_room(channel, socket, counts):
+    socket.full = True
+    channel.send([b'a', b'x' * 1000])
+    channel.receive()
+    assert counts.snapshot()['replies_unroutable'] == 1
+
+
+@pytest.mark.spec('NS-90')
+def test_stream_is_acknowledged_whole(tmp_path, counts):
+    """With libzmq, whose thread gets no time to read meanwhile."""
+    context = context_.DriverContext('tests', 1, 8)
+    endpoint = f'ipc://{tmp_path}/s.ipc'
+    options = socket_options.SocketOptions(0.5, 1.0, 2.0, 0.0, 4096)
+    router = sockets.RouterSocket(context, endpoint, options)
+    channel = channels.Channel(router, counts)
+    peer = sockets.PeerSocket(context, endpoint, options)
+    try:
+        assert peer.wait_connected(LOST)
+        peer.send((b'request', b''))
+        routing_id = None
+        while routing_id is None:
+            frames = channel.receive()
+            # An empty one says that there is a connection.
+            if frames and frames[1]:
+                routing_id = frames[0]
+        for number in range(stream.WINDOW):
+            channel.send((routing_id, b'%d' % number, b''))
+        got = set()
+        end = time.monotonic() + LOST
+        while len(got) < stream.WINDOW and time.monotonic() < end:
+            channel.receive()
+            while (answer := peer.receive(0.001)) is not None:
+                got.add(int(answer[0]))
+        assert len(got) == stream.WINDOW
+        assert not counts.snapshot()['replies_unroutable']
+    finally:
+        peer.close()
+        channel.close()
+        assert context.close(clock.Deadline(LOST))
