@@ -2,6 +2,10 @@
 """Notifications that wait for a listener, among real processes."""
 
 import collections
+import contextlib
+import shutil
+import signal
+import tempfile
 import threading
 import time
 
@@ -31,9 +35,9 @@ def notifying(url, topic):
     """Give a factory of processes that notify on request."""
     started = []
 
-    def start(query=''):
+    def start(query='', *arguments):
         program = process.Program(
-            'notifying', '--url', url + query, '--topic', topic
+            'notifying', '--url', url + query, '--topic', topic, *arguments
         )
         started.append(program)
         return program.start()
@@ -124,6 +128,62 @@ def test_notifier_that_is_killed_has_lost_nothing(notifying, listener):
     notify(program, *range(20))
     program.kill()
     wait_for(range(20), listener('late'))
+
+
+@pytest.mark.spec('NS-03')
+@pytest.mark.spec('NS-43')
+def test_notifier_that_dies_when_notify_returns(notifying, listener):
+    program = notifying('', '--die-after', 4)
+    for number in range(10):
+        program.write(str(number))
+    assert program.wait(HANG) == -signal.SIGKILL
+    wait_for(range(5), listener('late'))
+
+
+@pytest.mark.spec('NS-43')
+def test_who_only_notifies_delivers_what_another_stored(notifying, listener):
+    notifying('', '--die-after', 0).write('0')
+    other = notifying()
+    notify(other, 1)
+    late = listener('late')
+    # Its thread may drain as well; then it goes on alone.
+    wait_for([0, 1], late)
+    other.kill()
+    notify(notifying(), 2)
+    wait_for(range(3), late)
+
+
+@pytest.mark.spec('NS-03')
+@pytest.mark.spec('NS-43')
+def test_restart_of_the_host(notifying, topic, url, ipc_dir):
+    """All processes are gone, and so is what was in /run."""
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix='zd')
+        )
+        query = f'&notification_store_directory={directory}'
+
+        def listen(pool):
+            program = process.Program(
+                *('server', '--url', url + query, '--topic', topic),
+                *('--notifications', '--listener-pool', pool),
+            )
+            stack.callback(program.close)
+            return program.start()
+
+        first = [listen(pool) for pool in 'ab']
+        program = notifying(query, '--die-after', 9)
+        notify(program, 0)
+        for pool in first:
+            wait_for([0], pool)
+            pool.kill()
+        for number in range(1, 10):
+            program.write(str(number))
+        assert program.wait(HANG) == -signal.SIGKILL
+        for path in ipc_dir.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for pool in [listen(pool) for pool in 'ab']:
+            wait_for(range(1, 10), pool)
 
 
 @pytest.mark.spec('NS-41')

@@ -2,11 +2,14 @@
 """Notifies on request, in a process of its own.
 
 On the line ``N`` it sends the notification with payload N, and prints
-``{"accepted": N}`` when notify() has returned.
+``{"accepted": N}`` when notify() has returned. With ``--die-after N`` it kills
+itself at that moment instead, and says nothing any more.
 """
 
 import argparse
 import json
+import os
+import signal
 import sys
 import time
 
@@ -22,6 +25,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--url', required=True)
     parser.add_argument('--topic', required=True)
+    parser.add_argument('--die-after', type=int)
     args = parser.parse_args()
     cfg.CONF([], project='zmq-driver-tests')
     transport = oslo_messaging.get_notification_transport(cfg.CONF, args.url)
@@ -41,6 +45,8 @@ def main():
             },
             version=2.0,
         )
+        if number == args.die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
         tell(accepted=number, seconds=time.monotonic() - start)
     transport.cleanup()
     tell(ended=True)
