@@ -124,12 +124,17 @@ class Worker:
     Thread: owner only.
     """
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, tree=None):
+        """Start it; *tree* is the checkout to import from."""
+        env = dict(os.environ)
+        if tree is not None:
+            env['PYTHONPATH'] = tree
         self._process = subprocess.Popen(
             [sys.executable, '-W', 'ignore', __file__, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=env,
         )
         self._process.stdout.readline()
 
@@ -150,16 +155,19 @@ class Side:
     Thread: owner only.
     """
 
-    def __init__(self, name, url, arguments):
+    def __init__(self, name, url, arguments, tree=None):
         self.name = name
         self._url = url
+        self._tree = tree
         #: Rates by phase, one for each round.
         self.rates = {}
         # The queue, or listener pool, is known from now on.
-        self._listener = Worker('--listen', url)
+        self._listener = Worker('--listen', url, tree=tree)
         extra = ['--profile'] if arguments.profile else []
         self._notifier = Worker(
-            *('--notify', url, '--size', str(arguments.size)), *extra
+            *('--notify', url, '--size', str(arguments.size)),
+            *extra,
+            tree=tree,
         )
         self._notifier.ask(50)
         self._listener.ask(50)
@@ -178,7 +186,7 @@ class Side:
 
     def drain(self, count):
         begin = time.perf_counter()
-        self._listener = Worker('--listen', self._url)
+        self._listener = Worker('--listen', self._url, tree=self._tree)
         self._listener.ask(count)
         self._note('drained', count / (time.perf_counter() - begin))
 
@@ -264,6 +272,13 @@ def run_rates(arguments, zmq):
                 ('rabbit durable', f'{durable.url}?amqp_durable_queues=true'),
             ]
         running = [Side(name, url, arguments) for name, url in sides]
+        if arguments.against:
+            place = arguments.place / 'other'
+            place.mkdir(0o700)
+            url = zmq.replace(str(arguments.place), str(place))
+            running.append(
+                Side(arguments.against, url, arguments, arguments.against)
+            )
         compare(arguments, running)
         for side in running:
             side.end()
@@ -310,6 +325,7 @@ def main():
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--size', type=int, default=3200)
     parser.add_argument('--rabbit', action='store_true')
+    parser.add_argument('--against', help='another checkout, to compare with')
     parser.add_argument('--many', type=int, default=0)
     parser.add_argument('--directory', help='on the disk to be measured')
     parser.add_argument('--query', default='', help='options: a=b&c=d')

@@ -8,6 +8,7 @@ from typing import Any
 
 from zmq_driver import _oslo
 from zmq_driver import counters as counters_
+from zmq_driver.server import listener as listener_
 
 LOG = logging.getLogger(__name__)
 
@@ -18,6 +19,16 @@ class PollingLoop(_oslo.PollStyleListenerAdapter):  # type: ignore[misc]
     Thread: any.
     """
 
+    def __init__(
+        self,
+        listener: listener_.NotificationListener,
+        batch_size: int,
+        batch_timeout: float | None,
+    ) -> None:
+        """Poll *listener* for batches, as oslo.messaging's loop does."""
+        super().__init__(listener, batch_size, batch_timeout)
+        self._listener = listener
+
     def start(self, on_incoming_callback: Callable[[list[Any]], Any]) -> None:
         """Poll from now on.
 
@@ -25,7 +36,11 @@ class PollingLoop(_oslo.PollStyleListenerAdapter):  # type: ignore[misc]
             raises says that it has taken none of them
         """
         log = counters_.LimitedLog(LOG, logging.WARNING)
-        super().start(functools.partial(_hand_over, on_incoming_callback, log))
+        hand_over = functools.partial(_hand_over, on_incoming_callback, log)
+        if self.batch_size == 1:
+            # There is no batch to wait for, so no thread is needed for it.
+            self._listener.hand_over_to(hand_over)
+        super().start(hand_over)
 
 
 def _hand_over(

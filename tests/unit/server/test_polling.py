@@ -54,3 +54,32 @@ def test_batch_that_the_executor_does_not_take_comes_again(listener, caplog):
     [line] = caplog.records
     assert line.levelname == 'WARNING'
     assert "can't start new thread" in line.getMessage()
+
+
+@pytest.mark.spec('DL-77')
+def test_single_ones_are_handed_over_at_once(listener, caplog):
+    """Those that the executor does not take are polled."""
+    got = []
+    done = threading.Event()
+
+    def take(batch):
+        [message] = batch
+        got.append((threading.current_thread(), message.message['n']))
+        if len(got) == 1:
+            raise RuntimeError("can't start new thread")
+        message.acknowledge()
+        if len(got) == 3:
+            done.set()
+
+    loop = polling.PollingLoop(listener, 1, None)
+    loop.start(take)
+    try:
+        for n in range(2):
+            assert listener.deliver(test_listener.note(n)) is None
+        assert done.wait(30)
+    finally:
+        loop.stop()
+    here = threading.current_thread()
+    assert sorted(n for _, n in got) == [0, 0, 1]
+    assert [thread is here for thread, _ in got] == [True, True, False]
+    assert len(caplog.records) == 1
