@@ -33,6 +33,8 @@ _FLAGS = envelope.NOTIFICATION | envelope.WANT_ACK
 SLOW_TTL = 0.5
 #: Pools of which that is remembered.
 MAX_SLOW = 10000
+#: Addresses of which the durable pools are remembered.
+MAX_KNOWN = 10000
 #: Addresses of which is remembered that it was told that nobody is known.
 MAX_TOLD = 10000
 
@@ -68,6 +70,8 @@ class Notifier:
         self._direct_timeout = direct_timeout
         self._lock = threading.Lock()
         self._clock = clock
+        # The durable pools as they were read last; written under the lock.
+        self._known: dict[address.Address, frozenset[str]] = {}
         # Until when; written under the lock.
         self._slow: dict[tuple[address.Address, str], float] = {}
         self._told: cachetools.LRUCache[address.Address, bool] = (
@@ -107,14 +111,17 @@ class Notifier:
         direct = deadline.within(self._direct_timeout)
         live = self._live_pools(where, direct)
         copies = self._send(where, live, body, message_id, direct)
-        # After that: a store that is away holds up nobody who is here.
-        away = [p for p in self._durable_pools(where, live) if p not in live]
         served = len(live) - len(copies)
-        copies += [store_.Copy(pool) for pool in away]
-        if not live and not away:
+        attempts = self._delivery.attempts(retry, deadline)
+        # After that: a store that is away holds up nobody who is here.
+        durable = self._durable_pools(where)
+        if durable is None:
+            durable = self._ask_again(where, message_id, live, attempts)
+        self._show(where, live)
+        copies += [store_.Copy(p) for p in sorted(durable) if p not in live]
+        if not live and not durable:
             copies.append(store_.Copy(None))
         if copies:
-            attempts = self._delivery.attempts(retry, deadline)
             self._keep(where, message_id, body, copies, served, attempts)
 
     def _live_pools(
@@ -129,22 +136,69 @@ class Notifier:
             return [routes[0].server]
         return sorted({route.server for route in routes})
 
-    def _durable_pools(
-        self, where: address.Address, live: Collection[str]
-    ) -> Sequence[str]:
-        """Return who is away, and let the store know who is here."""
-        durable: Collection[str] = ()
+    def _durable_pools(self, where: address.Address) -> Collection[str] | None:
+        """Return the durable pools; None: they are not, and never were known.
+
+        Those that were known last are better than none: a busy store must not
+        make a notifier forget who is away.
+        """
+        known = self._known.get(where)
         try:
             durable = self._store.pools(where)
-            if live:
-                self._store.saw(where, live)
         except store_.StoreError as error:
-            # Those that are here need no store.
+            LOG.debug('listener pools of %s cannot be read: %s', where, error)
+            return known
+        if durable is not known:
+            with self._lock:
+                if len(self._known) >= MAX_KNOWN:
+                    self._known.clear()
+                self._known[where] = durable
+        return durable
+
+    def _ask_again(
+        self,
+        where: address.Address,
+        message_id: bytes,
+        live: Collection[str],
+        attempts: retry_.Attempts,
+    ) -> Collection[str]:
+        """Return the durable pools that could not be read before.
+
+        :raises errors.DeliveryRefused: nobody is known to whom to deliver
+        """
+        while True:
+            try:
+                return self._store.pools(where)
+            except store_.StoreError as error:
+                failure = error
+            if live:
+                # Those that are here need no store.
+                self._store_log(
+                    'listener pools that are away may get no notifications: '
+                    '%s',
+                    failure,
+                )
+                return ()
+            if not isinstance(failure, store_.StoreAway) or (
+                not attempts.failed()
+            ):
+                raise errors.DeliveryRefused(
+                    f'notification {message_id.hex()} to {where} was not '
+                    f'sent: nobody listens, and who did is not known: '
+                    f'{failure}'
+                ) from failure
+            attempts.pause()
+
+    def _show(self, where: address.Address, live: Collection[str]) -> None:
+        """Let the store know who is here."""
+        if not live:
+            return
+        try:
+            self._store.saw(where, live)
+        except store_.StoreError as error:
             self._store_log(
-                'listener pools that are away may get no notifications: %s',
-                error,
+                'listener pools that are here may be forgotten: %s', error
             )
-        return sorted(durable)
 
     def _send(
         self,

@@ -284,3 +284,53 @@ def test_durable_pools_are_served_though_presence_cannot_be_told(world, store):
     notify(world)
     assert copies(store) == [('away', None)]
     assert len(here.got) == 1
+
+
+@pytest.mark.spec('NS-91')
+@pytest.mark.parametrize('name', ['pools', 'saw'])
+def test_busy_store_makes_nobody_forget_who_is_away(world, store, name):
+    store.durable[fakes.NOTES] = {'away'}
+    here = member(world, 'here')
+    notify(world)
+    assert copies(store) == [('away', None)]
+    store.fails.add(name)
+    notify(world)
+    assert copies(store) == [('away', None)] * 2
+    assert len(here.got) == 2
+
+
+@pytest.mark.spec('NS-91')
+def test_who_is_away_is_asked_for_twice(world, store, monkeypatch):
+    store.durable[fakes.NOTES] = {'away'}
+    member(world, 'here')
+    failures = [base.StoreUnavailable('it is busy')]
+    read = store.pools
+
+    def pools(where):
+        if failures:
+            raise failures.pop()
+        return read(where)
+
+    monkeypatch.setattr(store, 'pools', pools)
+    notify(world)
+    assert copies(store) == [('away', None)]
+
+
+@pytest.mark.spec('NS-91')
+def test_nobody_is_here_and_who_was_is_not_known(world, store):
+    """What the first to come would get, another pool may wait for."""
+    store.fails.add('pools')
+    with pytest.raises(errors.DeliveryRefused, match='pools fails') as caught:
+        notify(world)
+    assert caught.value.may_have_run is False
+    assert not store.rows
+
+
+def test_addresses_that_are_remembered_are_bounded(world, store, monkeypatch):
+    monkeypatch.setattr(notifiers, 'MAX_KNOWN', 1)
+    notify(world)
+    other = fakes.NOTES._replace(topic='other')
+    world.notifier.notify(
+        other, fakes.BODY, deadline=world.deadline(), retry=None
+    )
+    assert list(world.notifier._known) == [other]
