@@ -82,7 +82,7 @@ def listen(url):
         wanted = int(line)
         while endpoint.count < wanted:
             time.sleep(0.001)
-        tell(count=endpoint.count, rss=resident())
+        tell(count=endpoint.count, rss=resident(), cpu=time.process_time())
     listener.stop()
     listener.wait()
     transport.cleanup()
@@ -98,7 +98,7 @@ def notify(url, size, profile):
     tell(ready=True)
     profiler = cProfile.Profile() if profile else contextlib.nullcontext()
     for line in sys.stdin:
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), time.process_time()
         with profiler:
             for _ in range(int(line)):
                 one.info({}, 'event', body)
@@ -109,6 +109,7 @@ def notify(url, size, profile):
         tell(
             seconds=seconds,
             rss=resident(),
+            cpu=time.process_time() - cpu,
             stored=counts.get('notifications_stored', 0),
         )
     transport.cleanup()
@@ -182,22 +183,25 @@ class Side:
     def store(self, count):
         told = self._notifier.ask(count)
         self._note('stored', count / told['seconds'])
+        self._note('stored, CPU us', told['cpu'] / count * 1e6)
         self._stored = told['stored']
 
     def drain(self, count):
         begin = time.perf_counter()
         self._listener = Worker('--listen', self._url, tree=self._tree)
-        self._listener.ask(count)
+        self._cpu = self._listener.ask(count)['cpu']
         self._note('drained', count / (time.perf_counter() - begin))
 
     def direct(self, count):
         told = self._notifier.ask(count)
         begin = time.perf_counter()
         # What came after the drain.
-        self._listener.ask(2 * count)
+        cpu = self._listener.ask(2 * count)['cpu'] - self._cpu
         seconds = told['seconds'] + time.perf_counter() - begin
         self._note('direct', count / told['seconds'])
         self._note('direct, all handled', count / seconds)
+        self._note('direct, CPU us', told['cpu'] / count * 1e6)
+        self._note('direct, CPU us of listener', cpu / count * 1e6)
         self.late += told['stored'] - self._stored
         self._stored = told['stored']
         self._listener.end()
@@ -207,6 +211,9 @@ class Side:
 
 
 PHASES = ('stored', 'drained', 'direct', 'direct, all handled')
+#: What a process used for one notification, of which a busy machine takes
+#: nothing away.
+COSTS = ('stored, CPU us', 'direct, CPU us', 'direct, CPU us of listener')
 
 
 def spread(values):
@@ -228,9 +235,9 @@ def compare(arguments, sides):
         f'{arguments.rounds} rounds of {arguments.count}, {arguments.size} '
         f'bytes, one thread; per second: median (least to most)'
     )
-    for phase in PHASES:
+    for phase in PHASES + COSTS:
         for side in sides:
-            print(f'  {phase:20} {side.name:24} {spread(side.rates[phase])}')
+            print(f'  {phase:27} {side.name:24} {spread(side.rates[phase])}')
     for side in sides[1:]:
         for phase in PHASES:
             ratios = [

@@ -33,6 +33,8 @@ OPTIONS = {
 #: Seconds from one fault to the next, and until a process comes back.
 PAUSES = (0.5, 3.5)
 ABSENCES = (0.0, 4.0)
+#: Nothing more is done while more than so many processes are not there.
+MOST_AWAY = 4
 #: Likewise of Redis. It rests so that everybody is registered between.
 REDIS_PAUSES = (20.0, 40.0)
 REDIS_ABSENCES = (0.5, 5.0)
@@ -201,7 +203,10 @@ class Ordeal:
                 ('pool ends', self._end, 'all'),
             ]
         )
-        running = [s for s in self._slots if s.running]
+        if sum(not slot.ready for slot in self._slots) > MOST_AWAY:
+            # The machine is too busy to bring them back in time.
+            return
+        running = [s for s in self._slots if s.ready]
         if pool == 'all':
             chosen = self._rng.choice(self._pools)
             victims = [s for s in running if s.pool == chosen]
@@ -229,7 +234,7 @@ class Ordeal:
             slot.program.write('die')
 
     def _end(self, slot):
-        if not slot.program.all('ready'):
+        if not slot.ready:
             # It does not know the signal yet, or has nothing to put in order.
             self._kill(slot)
             return
@@ -302,7 +307,7 @@ class Ordeal:
 
     def _set_rates(self, end, messages):
         left = messages - len(self.found.accepted)
-        notifiers = [s for s in self._slots if s.pool is None and s.running]
+        notifiers = [s for s in self._slots if s.pool is None and s.ready]
         seconds = max(end - time.monotonic(), 2.0)
         rate = max(left, 1) / seconds / max(len(notifiers), 1)
         for slot in notifiers:

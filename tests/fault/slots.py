@@ -25,3 +25,7 @@ class Slot:
     @property
     def running(self):
         return self.program is not None and self.until is None
+
+    @property
+    def ready(self):
+        return self.running and bool(self.program.all('ready'))
