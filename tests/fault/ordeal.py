@@ -33,11 +33,11 @@ OPTIONS = {
 #: Seconds from one fault to the next, and until a process comes back.
 PAUSES = (0.5, 3.5)
 ABSENCES = (0.0, 4.0)
-#: Nothing more is done while more than so many processes are not there.
-MOST_AWAY = 4
 #: Likewise of Redis. It rests so that everybody is registered between.
 REDIS_PAUSES = (20.0, 40.0)
 REDIS_ABSENCES = (0.5, 5.0)
+#: Nothing more is done while more than so many processes are not there.
+MOST_AWAY = 4
 #: Seconds that a process may take to end in an orderly way. An endpoint is
 #: waited for, and a store that is away.
 END_TIMEOUT = 30.0
