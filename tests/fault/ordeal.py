@@ -38,6 +38,8 @@ REDIS_PAUSES = (20.0, 40.0)
 REDIS_ABSENCES = (0.5, 5.0)
 #: Nothing more is done while more than so many processes are not there.
 MOST_AWAY = 4
+#: Seconds that all processes together may take to start.
+START_TIMEOUT = 120.0
 #: Seconds that a process may take to end in an orderly way. An endpoint is
 #: waited for, and a store that is away.
 END_TIMEOUT = 30.0
@@ -108,7 +110,7 @@ class Ordeal:
         for slot in self._slots:
             self._launch(slot)
         for slot in self._slots:
-            slot.program.wait_for('ready', process.START_TIMEOUT)
+            slot.program.wait_for('ready', START_TIMEOUT)
         # Notifiers know of a new pool after a second (NS-23).
         time.sleep(1.5)
 
