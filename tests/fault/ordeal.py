@@ -48,7 +48,7 @@ REDIS_RECOVERY = 6.0
 #: Seconds for which more than is expected is waited for in the end.
 SURPLUS = 3.0
 #: By how much longer a run may take until enough has been accepted.
-PATIENCE = 1.5
+PATIENCE = 3.0
 #: Seconds between two lines about how it goes.
 TELL_INTERVAL = 15.0
 
