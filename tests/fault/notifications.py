@@ -14,6 +14,7 @@ import json
 import pathlib
 import random
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -86,6 +87,8 @@ def main():
     if args.seed is None:
         args.seed = random.randrange(1 << 31)
     print(f'seed {args.seed}', flush=True)
+    # However it is ended, no process is left.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # A short path: the names of ipc sockets have at most 107 bytes.
     directory = pathlib.Path(tempfile.mkdtemp(prefix='zo'))
     ordeal = ordeal_.Ordeal(args, random.Random(args.seed), directory)
