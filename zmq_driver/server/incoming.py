@@ -50,8 +50,7 @@ class RpcIncoming(_oslo.RpcIncomingMessage):  # type: ignore[misc]
         :param finished: called once, when the message is dealt with
         """
         header = delivery.header
-        super().__init__(delivery.ctxt, delivery.message)
-        # oslo.messaging takes it as an argument only since 14.9.
+        super().__init__(delivery.ctxt, delivery.message, *_oslo.NO_MSG_ID)
         self.msg_id = header.message_id.hex()
         if header.monitor_timeout:
             # oslo.messaging beats at half of it, in whole seconds.
@@ -266,7 +265,7 @@ class NotificationIncoming(_oslo.IncomingMessage):  # type: ignore[misc]
         :param finished: called once, when the listener is done with it
         :param requeue: called when the listener wants to see it again
         """
-        super().__init__(delivery.ctxt, delivery.message)
+        super().__init__(delivery.ctxt, delivery.message, *_oslo.NO_MSG_ID)
         self.msg_id = delivery.header.message_id.hex()
         self._router = router
         self._delivery = delivery
