@@ -20,7 +20,6 @@ _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
-_RCVMORE = int(zmq.RCVMORE)
 _RCVTIMEO = int(zmq.RCVTIMEO)
 
 
@@ -35,9 +34,13 @@ def _send(socket: 'zmq.Socket[bytes]', frames: Sequence[bytes]) -> None:
 
 
 def _receive(socket: 'zmq.Socket[bytes]', flags: int) -> list[bytes]:
-    frames = [socket.recv(flags)]
-    while socket.get(_RCVMORE):
-        frames.append(socket.recv(flags))
+    # A Frame knows whether another one follows; to ask the socket takes as
+    # long as to receive.
+    frame = socket.recv(flags, copy=False)
+    frames = [frame.bytes]
+    while frame.more:
+        frame = socket.recv(flags, copy=False)
+        frames.append(frame.bytes)
     return frames
 
 
