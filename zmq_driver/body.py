@@ -24,6 +24,7 @@ MAX_SIZE_OPTION: Final = 'max_message_size'
 _ENCODER: Final = json.JSONEncoder(
     default=jsonutils.to_primitive, separators=(',', ':')
 )
+_DECODER: Final = json.JSONDecoder()
 
 #: What an error may show of a key; anything else could be data.
 _PLAIN_KEY: Final = re.compile(r'[A-Za-z_][A-Za-z0-9_]{0,30}')
@@ -206,7 +207,7 @@ def _decode(body: bytes) -> Any:
     try:
         # Not json.loads(body), which guesses UTF-16 and UTF-32, nor
         # jsonutils, which tries the encoding of stdin.
-        return json.loads(str(body, 'utf-8'))
+        return _DECODER.decode(str(body, 'utf-8'))
     except UnicodeDecodeError as exc:
         problem = f'not UTF-8 at byte {exc.start}'
     except json.JSONDecodeError as exc:
