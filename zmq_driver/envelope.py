@@ -192,6 +192,9 @@ _SHAPES: Final = {_PREFIXES[shape]: shape for shape in _shapes()}
 _REQUEST: Final = struct.Struct('!8s16s16sIIHHH')
 #: What follows the message id in everything that is not a REQUEST.
 _ANSWER_TAIL: Final = bytes(MIN_HEADER_SIZE - FROZEN_SIZE)
+_NO_ADDRESS: Final = ('', '', '', ANY_INCARNATION, 0.0, 0.0)
+# Half the cost of a NamedTuple's own constructor.
+_new: Final = tuple.__new__
 
 
 def encode_header(header: Header) -> bytes:
@@ -203,7 +206,7 @@ def encode_header(header: Header) -> bytes:
     shape = (header.kind, *header[8:])
     if header.kind == Kind.REQUEST and shape in _PREFIXES:
         return encode_request(*header[1:10])
-    if header[2:8] != ('', '', '', ANY_INCARNATION, 0.0, 0.0):
+    if header[2:8] != _NO_ADDRESS:
         raise EnvelopeError(f'a {header.kind!r} carries only a message id')
     return _encode_answer(header.message_id, *shape)
 
@@ -299,8 +302,8 @@ def decode(frames: Sequence[bytes]) -> Message:
     if body and shape[2] == CODEC_NONE:
         raise DecodeError(f'a {shape[0].name} with a body: {len(body)} bytes')
     if shape[0] is Kind.REQUEST:
-        return Message(_decode_request(shape, head), body)
-    return Message(_decode_answer(shape, head), body)
+        return _new(Message, (_decode_request(shape, head), body))
+    return _new(Message, (_decode_answer(shape, head), body))
 
 
 def _encode_answer(message_id: bytes, *shape: int) -> bytes:
@@ -341,16 +344,13 @@ def _to_ms(seconds: float) -> int:
 
 
 def _decode_request(shape: _Shape, head: bytes) -> Header:
-    _, message_id, incarnation, ttl_ms, monitor_ms, *sizes = (
-        _REQUEST.unpack_from(head)
-    )
-    if monitor_ms and not shape[1] & WANT_REPLY:
+    fields = _REQUEST.unpack_from(head)
+    _, message_id, incarnation, ttl, monitor, size1, size2, size3 = fields
+    if monitor and not shape[1] & WANT_REPLY:
         raise DecodeError('a monitor timeout, but not in a call')
-    names = _decode_names(head, *sizes)
-    ttl, monitor = ttl_ms / 1000, monitor_ms / 1000
-    return Header(
-        shape[0], message_id, *names, incarnation, ttl, monitor, *shape[1:]
-    )
+    names = _decode_names(head, size1, size2, size3)
+    start = (shape[0], message_id, *names, incarnation)
+    return _new(Header, (*start, ttl / 1000, monitor / 1000, *shape[1:]))
 
 
 def _decode_names(
@@ -375,8 +375,8 @@ def _decode_answer(shape: _Shape, head: bytes) -> Header:
     kind, flags, codec, reason = shape
     if len(head) != MIN_HEADER_SIZE or not head.endswith(_ANSWER_TAIL):
         raise DecodeError(f'a {kind.name} carries only a message id')
-    message_id = head[8:FROZEN_SIZE]
-    return Header(kind, message_id, flags=flags, codec=codec, reason=reason)
+    start = (kind, head[8:FROZEN_SIZE], *_NO_ADDRESS)
+    return _new(Header, (*start, flags, codec, reason))
 
 
 def _decode_foreign(head: bytes) -> Message:
