@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import contextlib
 
 import zmq
+from zmq import backend
 
 from zmq_driver import clock
 from zmq_driver import closing
@@ -21,6 +22,8 @@ _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
 _RCVTIMEO = int(zmq.RCVTIMEO)
+# What zmq.Socket.send() wraps for sockets of other kinds, in half the time.
+_send_frame = backend.Socket.send
 
 
 def _events(socket: 'zmq.Socket[bytes]') -> int:
@@ -29,8 +32,8 @@ def _events(socket: 'zmq.Socket[bytes]') -> int:
 
 def _send(socket: 'zmq.Socket[bytes]', frames: Sequence[bytes]) -> None:
     for frame in frames[:-1]:
-        socket.send(frame, _MORE)
-    socket.send(frames[-1], _NOBLOCK)
+        _send_frame(socket, frame, _MORE)
+    _send_frame(socket, frames[-1], _NOBLOCK)
 
 
 def _receive(socket: 'zmq.Socket[bytes]', flags: int) -> list[bytes]:
