@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import sys
+import uuid
 
 from oslo_config import cfg
 import oslo_messaging
@@ -72,6 +73,15 @@ def caught(error):
         raise error
     except Exception:
         return sys.exc_info()
+
+
+@pytest.mark.spec('PF-01')
+def test_no_random_id_is_made_for_what_comes_in(message, monkeypatch):
+    def random_id():
+        raise AssertionError('a random number for nothing')
+
+    monkeypatch.setattr(uuid, 'uuid4', random_id)
+    assert message(number=7).msg_id == (7).to_bytes(16, 'big').hex()
 
 
 def failure_of(router):
