@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processes of the benchmark: servers, and clients that load them."""
