@@ -262,14 +262,16 @@ def _check_url(url: str, config_files: Sequence[str]) -> None:
             made = oslo_messaging.get_rpc_transport(conf, url)
     except cfg.Error as error:
         raise plan_.BenchError(f'--config-file: {error}') from None
-    except oslo_messaging.DriverLoadFailure as error:
-        text = masking.Masker([url]).apply(str(error))
-        raise plan_.BenchError(
-            f'--url: {shown}: no driver {driver!r} of oslo.messaging can be '
-            f'loaded; install it and the library it needs ({text})'
-        ) from None
+    except ValueError:
+        # Its text may have a part of a password that is not quoted.
+        raise plan_.BenchError(f'--url: {shown} is no transport URL') from None
     except Exception as error:
         text = masking.Masker([url]).apply(str(error))
+        if isinstance(error, oslo_messaging.DriverLoadFailure | ImportError):
+            text = (
+                f'no driver {driver!r} of oslo.messaging can be loaded; '
+                f'install it and the library that it needs ({text})'
+            )
         raise plan_.BenchError(f'--url: {shown}: {text}') from None
     made.cleanup()
 

@@ -94,16 +94,19 @@ class Child:
         except OSError:
             raise self.error('has ended') from None
 
-    def answer(self, deadline: clock.Deadline) -> dict[str, Any]:
+    def answer(
+        self, deadline: clock.Deadline, problem: str = 'does not answer'
+    ) -> dict[str, Any]:
         """Return the answer to the oldest command without one.
 
+        :param problem: what it means if there is none in time
         :raises BenchError: there is none in time, or it failed
         """
         try:
             line = self._answers.get(timeout=deadline.left())
         except queue.Empty:
             raise self.error(
-                f'does not answer within {deadline.timeout:g} s'
+                f'{problem} within {deadline.timeout:g} s'
             ) from None
         if line is None:
             self._readers[1].join(_READ_END)

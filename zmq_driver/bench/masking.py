@@ -5,6 +5,11 @@ from collections.abc import Iterable
 import re
 import urllib.parse
 
+from oslo_config import cfg
+import oslo_messaging
+
+from zmq_driver import options
+
 #: User and password in front of hosts.
 _LOGIN = re.compile(r'(?<=://)[^/\s]*@')
 _HIDDEN = '***'
@@ -40,14 +45,25 @@ class Masker:
 
 
 def shown(url: str) -> str:
-    """Return a transport URL without its login and query."""
-    return _LOGIN.sub('', url.partition('?')[0])
+    """Return a transport URL without logins and query."""
+    try:
+        parsed = oslo_messaging.TransportURL.parse(cfg.ConfigOpts(), url)
+        found = options.masked(parsed)
+        if parsed.hosts and '@' not in found:
+            return found
+    except (oslo_messaging.InvalidTransportURL, ValueError):
+        # What is wrong with it, somebody else tells.
+        pass
+    # A password that is not quoted may have anything in it.
+    scheme, mark, rest = url.partition('?')[0].partition('://')
+    return scheme + mark + rest.rpartition('@')[2]
 
 
 def _secrets(url: str) -> Iterable[str]:
     rest = url.partition('://')[2]
     front, _, query = rest.partition('?')
-    for login in re.findall(r'([^,/]*)@', front):
+    # The last one is for a password that should have been quoted.
+    for login in (*re.findall(r'([^,/]*)@', front), front.rpartition('@')[0]):
         password = login.partition(':')[2]
         yield from _spellings(password)
     for name, value in urllib.parse.parse_qsl(query):

@@ -2,6 +2,7 @@
 """The processes of one peer, and how they are measured."""
 
 from collections.abc import Iterable
+from collections.abc import Sequence
 import pathlib
 import time
 from typing import Any
@@ -88,7 +89,7 @@ class Site:
             for number, process in enumerate(group):
                 process.tell('start', **self._where, number=number)
             for process in group:
-                process.answer(deadline)
+                process.answer(deadline, 'is not ready')
         for pattern in self._plan.patterns_of(self._peer):
             self._try(pattern, deadline)
 
@@ -139,7 +140,7 @@ class Site:
         :param deadline: for the clients; None: what they need at most
         """
         self._run += 1
-        before = _ask(self._servers, ANSWER_TIMEOUT, 'begin', run=self._run)
+        before = _ask(self._servers, _soon(), 'begin', run=self._run)
         order = {
             'run': self._run,
             'pattern': cell.pattern,
@@ -148,13 +149,13 @@ class Site:
             'think': self._plan.think,
             'limit': limit,
         }
-        _ask(self._clients, ANSWER_TIMEOUT, 'prepare', **order)
+        _ask(self._clients, _soon(), 'prepare', **order)
         # The longest that one message and one pause after it can take.
         rest = self._plan.timeout + self._plan.think + ANSWER_TIMEOUT
-        patience = deadline.left() if deadline else duration + 2 * rest
-        found = _ask(self._clients, patience, 'go', patience=rest)
+        deadline = deadline or clock.Deadline(duration + 2 * rest)
+        found = _ask(self._clients, deadline, 'go', patience=rest)
         last = self._drain(cell, found, drain)
-        after = _ask(self._servers, ANSWER_TIMEOUT, 'end', run=self._run)
+        after = _ask(self._servers, _soon(), 'end', run=self._run)
         return self._measurement(
             cell, duration, number, before, found, last, after
         )
@@ -176,9 +177,7 @@ class Site:
         if cell.pattern is plan_.Pattern.FANOUT:
             due *= self._plan.servers
         while True:
-            counts = _ask(
-                self._servers, ANSWER_TIMEOUT, 'count', run=self._run
-            )
+            counts = _ask(self._servers, _soon(), 'count', run=self._run)
             ran = sum(one['count'] for one in counts)
             if ran >= due or deadline.passed() or not self._records:
                 return float(max(one['last'] for one in counts))
@@ -243,12 +242,18 @@ class Site:
             process.reap(deadline)
 
 
+def _soon() -> clock.Deadline:
+    """Return the deadline for what should be done at once."""
+    return clock.Deadline(ANSWER_TIMEOUT)
+
+
 def _ask(
-    processes: Iterable[child.Child], timeout: float, do: str, **arguments: Any
+    processes: Sequence[child.Child],
+    deadline: clock.Deadline,
+    do: str,
+    **arguments: Any,
 ) -> list[dict[str, Any]]:
     """Have all processes do something at once; return their answers."""
-    processes = list(processes)
-    deadline = clock.Deadline(timeout)
     for process in processes:
         process.tell(do, **arguments)
     return [process.answer(deadline) for process in processes]

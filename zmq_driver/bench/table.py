@@ -2,6 +2,7 @@
 """The results as rows of text."""
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 from zmq_driver.bench import histogram
 from zmq_driver.bench import results
@@ -22,6 +23,10 @@ COLUMNS = (
     'FDs',
     'Thr.',
 )
+
+_SIDES = ('client', 'server')
+#: Columns of words; the others are of numbers.
+_WORDS = {'Pattern', 'Peer'}
 
 #: What a table shows where there is no figure.
 NONE = '-'
@@ -59,7 +64,18 @@ def rows(found: results.Results) -> Iterator[tuple[str, ...]]:
         )
 
 
-_SIDES = ('client', 'server')
+def aligned(lines: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return rows whose numbers stand below each other."""
+    widths = [
+        0 if name in _WORDS else max(len(name), *map(len, column))
+        for name, *column in zip(COLUMNS, *lines, strict=True)
+    ]
+    return [
+        tuple(
+            text.rjust(width) for text, width in zip(line, widths, strict=True)
+        )
+        for line in lines
+    ]
 
 
 def ratio(

@@ -78,7 +78,10 @@ class Bench(lister.Lister):
             _write_report(parsed_args.report, found, around, command)
         for problem in found.problems():
             self.app.stderr.write(f'{problem}\n')
-        return table.COLUMNS, list(table.rows(found))
+        rows = list(table.rows(found))
+        if parsed_args.formatter == 'table':
+            rows = table.aligned(rows)
+        return table.COLUMNS, rows
 
 
 def _write_report(

@@ -114,7 +114,7 @@ class OsloService:
         """End it."""
         for server in self._started:
             server.stop()
-            server.wait()
+            server.wait(timeout=link.GRACE)
         for transport in self._transports:
             transport.cleanup()
 
