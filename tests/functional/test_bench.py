@@ -92,7 +92,7 @@ def nothing_left(directory):
     waiting.until(
         lambda: not processes_in(directory), 'end of the processes', 30
     )
-    assert not list(directory.glob('zb*'))
+    assert not list(directory.iterdir())
 
 
 @pytest.mark.spec(
@@ -219,11 +219,7 @@ def test_whatever_ends_it_nothing_is_left(command, here, ipc_dir, number):
     assert one.returncode != 0
     assert 'Traceback' not in errors
     assert 's3cret' not in errors
-    waiting.until(
-        lambda: not processes_in(ipc_dir), 'end of the processes', 30
-    )
-    if number != 'SIGKILL':
-        nothing_left(ipc_dir)
+    nothing_left(ipc_dir)
 
 
 @pytest.mark.spec('BN-14', 'BN-18')
@@ -247,4 +243,7 @@ def test_a_server_that_dies(command, here, ipc_dir):
     assert 'server 0 of zmq' in errors
     assert 'has ended' in errors
     assert 'Traceback' not in errors
-    nothing_left(ipc_dir)
+    # What a killed driver leaves behind, the next one removes.
+    waiting.until(
+        lambda: not processes_in(ipc_dir), 'end of the processes', 30
+    )

@@ -2,8 +2,6 @@
 """Carries out a plan."""
 
 import contextlib
-import pathlib
-import tempfile
 
 from zmq_driver.bench import masking
 from zmq_driver.bench import plan as plan_
@@ -22,16 +20,11 @@ def carry_out(
     found = results.Results(plan)
     masker = masking.Masker(peer.url for peer in plan.peers)
     with contextlib.ExitStack() as stack:
-        directory = pathlib.Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix='zb'))
-        )
         sites: dict[str, site.Site] = {}
         stack.callback(_end, sites)
-        for number, peer in enumerate(plan.peers):
+        for peer in plan.peers:
             progress.show(f'starting {peer.name}')
-            place = directory / str(number)
-            place.mkdir()
-            sites[peer.name] = site.Site(plan, peer, place, masker)
+            sites[peer.name] = site.Site(plan, peer, masker)
             sites[peer.name].wait_ready()
         for step in plan.steps():
             progress.show(

@@ -3,7 +3,6 @@
 
 from collections.abc import Iterable
 from collections.abc import Sequence
-import pathlib
 import time
 from typing import Any
 import uuid
@@ -40,25 +39,19 @@ class Site:
         self,
         plan: plan_.Plan,
         peer: plan_.Peer,
-        directory: pathlib.Path,
         masker: masking.Masker,
     ) -> None:
-        """Start the processes; :meth:`wait_ready` waits for them.
-
-        :param directory: for sockets of peers without a URL; its path is
-            short
-        """
+        """Start the processes; :meth:`wait_ready` waits for them."""
         self._plan = plan
         self._peer = peer
         self._run = 0
         self._servers: list[child.Child] = []
         self._clients: list[child.Child] = []
+        name = f'zmq-driver-bench-{uuid.uuid4().hex[:8]}'
         where = {
             'kind': peer.kind,
             'url': peer.url,
-            'topic': f'zmq-driver-bench-{uuid.uuid4().hex[:8]}',
-            'endpoint': f'ipc://{directory}/raw',
-            'path': f'{directory}/grpc',
+            'topic': name,
             'servers': plan.servers,
             'patterns': plan.patterns_of(peer),
             'config_files': list(plan.config_files),

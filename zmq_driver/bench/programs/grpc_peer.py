@@ -4,7 +4,6 @@
 from collections.abc import Iterator
 from concurrent import futures
 import contextlib
-import pathlib
 from typing import Any
 
 from oslo_serialization import jsonutils
@@ -18,6 +17,11 @@ WORKERS = 64
 _SERVICE = 'zmq_driver.Bench'
 _METHOD = 'echo'
 _END = 2.0
+
+
+def endpoint(command: link.Command, number: int) -> str:
+    """Return where a server listens: in no directory, so nothing is left."""
+    return f'unix-abstract:{command["topic"]}-{number}'
 
 
 class Service:
@@ -47,15 +51,12 @@ class Service:
                 ),
             )
         )
-        self._path = pathlib.Path(f'{command["path"]}-{command["number"]}')
-        self._server.add_insecure_port(f'unix:{self._path}')
+        self._server.add_insecure_port(endpoint(command, command['number']))
         self._server.start()
 
     def stop(self) -> None:
         """End it."""
         self._server.stop(_END).wait(2 * _END)
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
 
 
 class Sender:
@@ -70,7 +71,7 @@ class Sender:
 
         self._timeout = command['timeout']
         self._channels = [
-            grpc.insecure_channel(f'unix:{command["path"]}-{number}')
+            grpc.insecure_channel(endpoint(command, number))
             for number in range(command['servers'])
         ]
         self._calls = [

@@ -21,6 +21,11 @@ _END = 2.0
 _MAX_SOCKETS = 2048
 
 
+def endpoint(command: link.Command, number: int) -> str:
+    """Return where a server listens: in no directory, so nothing is left."""
+    return f'ipc://@{command["topic"]}-{number}'
+
+
 class Service:
     """A ROUTER that sends back what it receives.
 
@@ -33,7 +38,7 @@ class Service:
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.rcvtimeo = int(_SLICE * 1000)
-        self._socket.bind(f'{command["endpoint"]}-{command["number"]}')
+        self._socket.bind(endpoint(command, command['number']))
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._answer, daemon=True)
         self._thread.start()
@@ -63,8 +68,7 @@ class Sender:
 
     def __init__(self, command: link.Command) -> None:
         """Make the context."""
-        self._endpoint = command['endpoint']
-        self._servers = command['servers']
+        self._command = command
         self._timeout_ms = int(command['timeout'] * 1000)
         self._context = context.DriverContext('bench', 1, _MAX_SOCKETS)
         self._encoded: dict[str, bytes] = {}
@@ -75,7 +79,8 @@ class Sender:
         socket = self._context.socket(zmq.DEALER)
         socket.linger = 0
         socket.rcvtimeo = socket.sndtimeo = self._timeout_ms
-        socket.connect(f'{self._endpoint}-{number % self._servers}')
+        server = number % self._command['servers']
+        socket.connect(endpoint(self._command, server))
         encoded = self._encoded
 
         def send(message: list[int], payload: str) -> None:
