@@ -71,9 +71,7 @@ class Bench(lister.Lister):
             'results': found.as_json(),
         }
         if parsed_args.json:
-            pathlib.Path(parsed_args.json).write_text(
-                json.dumps(document, indent=1)
-            )
+            pathlib.Path(parsed_args.json).write_text(json.dumps(document))
         if parsed_args.report:
             _write_report(parsed_args.report, found, around, command)
         for problem in found.problems():

@@ -101,6 +101,7 @@ def test_grpc_is_a_peer_of_calls(monkeypatch):
         (['--pattern', 'call,shout'], 'the patterns are: call, cast'),
         (['--duration', '0'], "'0' is not above 0"),
         (['--duration', 'nan'], 'no number of seconds'),
+        (['--duration', 'long'], 'no number of seconds'),
         (['--think', '-1'], 'no number of seconds'),
         (['--rounds', '1.5'], "'1.5' is not a number"),
     ],
