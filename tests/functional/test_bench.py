@@ -142,9 +142,7 @@ def check(row, pattern, peer):
         sent = sum(count for _, count in one['histogram']['buckets'])
         copies = 2 if pattern == 'fanout' else 1
         assert one['messages'] == copies * sent
-        # No round counts for longer than it took, and it took 0.3 s at least.
-        if pattern != 'call':
-            assert one['rate'] <= one['messages'] / 0.2
+        assert one['rate'] <= one['messages'] / 0.3 + 1e-6
     assert row['cpu_client'] > 0
     assert row['cpu_server'] > 0
     assert (peer == 'again') is (row['ratios'] == {})

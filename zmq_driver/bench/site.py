@@ -210,7 +210,8 @@ class Site:
         else:
             messages = kept.delivered
             begin = min(one['begin'] for one in found)
-            rate = messages / (last - begin) if messages else 0.0
+            # Servers that have run all before the end waited for senders.
+            rate = messages / max(last - begin, duration)
         return results.Measurement(
             round=number,
             rate=rate,

@@ -192,9 +192,12 @@ def test_what_servers_ran_is_the_rate_of_casts():
         ran.add([1, number])
     after = {**used, **ran.collect(1), 'cpu': 3.0}
     cell = plan_.Cell(plan_.Pattern.CAST, 1)
-    found = one._measurement(cell, 2.0, 0, [used], [client], 102.0, [after])
-    # Three in two seconds.
+    found = one._measurement(cell, 1.0, 0, [used], [client], 102.0, [after])
+    # Three in two seconds: the last one ran after the end.
     assert found.rate == 1.5
+    found = one._measurement(cell, 4.0, 0, [used], [client], 102.0, [after])
+    # All had run before the end.
+    assert found.rate == 0.75
     assert (found.messages, found.lost, found.duplicated) == (3, 1, 0)
     assert (found.client.cpu, found.server.cpu) == (0.5, 2.0)
     assert found.errors == {'X': 1}
