@@ -28,6 +28,7 @@ main { max-width: 1240px; margin: 0 auto; padding: 1.5rem }
 h1 { font-size: 1.6rem; margin: 0 0 .2rem }
 h2 { font-size: 1.15rem; margin: 2rem 0 .6rem }
 p.lead { color: #555; margin: 0 0 1rem }
+section h2 { margin: 1rem 0 .6rem }
 section { background: #fff; border: 1px solid #e2e4e6; border-radius: 8px;
           padding: .2rem 1.2rem 1.2rem; margin: 1.2rem 0; overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;
