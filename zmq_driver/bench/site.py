@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable
 from collections.abc import Sequence
+import os
 import time
 from typing import Any
 import uuid
@@ -39,9 +40,13 @@ class Site:
         self,
         plan: plan_.Plan,
         peer: plan_.Peer,
+        directory: str,
         masker: masking.Masker,
     ) -> None:
-        """Start the processes; :meth:`wait_ready` waits for them."""
+        """Start the processes; :meth:`wait_ready` waits for them.
+
+        :param directory: for what our driver keeps on disk
+        """
         self._plan = plan
         self._peer = peer
         self._run = 0
@@ -52,6 +57,8 @@ class Site:
             'kind': peer.kind,
             'url': peer.url,
             'topic': name,
+            'directory': directory,
+            'parent': os.getpid(),
             'servers': plan.servers,
             'patterns': plan.patterns_of(peer),
             'config_files': list(plan.config_files),

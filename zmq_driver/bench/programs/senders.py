@@ -28,6 +28,7 @@ class OsloSender:
     def __init__(self, command: link.Command) -> None:
         """Make the transports that the patterns need."""
         conf = transports.configuration(command)
+        self._command = command
         self._transports: list[Any] = []
         if transports.wants_rpc(command):
             transport = transports.rpc(conf, command)
@@ -93,3 +94,4 @@ class OsloSender:
         """End the transports."""
         for transport in self._transports:
             transport.cleanup()
+        transports.remove_directory(self._command)

@@ -76,6 +76,7 @@ class OsloService:
     ) -> None:
         """Start to receive; a broker that is away makes this wait."""
         conf = transports.configuration(command)
+        self._command = command
         self._started: list[Any] = []
         self._transports: list[Any] = []
         topic = command['topic']
@@ -117,6 +118,7 @@ class OsloService:
             server.wait(timeout=link.GRACE)
         for transport in self._transports:
             transport.cleanup()
+        transports.remove_directory(self._command)
 
 
 class Server:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The oslo.messaging transports of a server or client process."""
 
+import os
+import shutil
 from typing import Any
 
 from oslo_config import cfg
 import oslo_messaging
 
+from zmq_driver import options as options_
 from zmq_driver.bench.programs import link
 
 Options = dict[str, Any]
@@ -21,6 +24,14 @@ def configuration(options: Options) -> cfg.ConfigOpts:
     )
     # An exchange of the run's own meets nothing on a shared broker.
     oslo_messaging.set_transport_defaults(options['topic'])
+    if options['url'].startswith('zmq'):
+        # So are the listener pools of a store of the run's own.
+        options_.load(conf, oslo_messaging.TransportURL.parse(conf, 'zmq://'))
+        conf.set_default(
+            'notification_store_directory',
+            options['directory'],
+            group=options_.GROUP,
+        )
     return conf
 
 
@@ -44,6 +55,12 @@ def leave_nothing(conf: cfg.ConfigOpts) -> None:
         conf.set_override(
             'amqp_auto_delete', True, group='oslo_messaging_rabbit'
         )
+
+
+def remove_directory(options: Options) -> None:
+    """Remove what the one that started this process cannot: it was killed."""
+    if options['directory'] and os.getppid() != options['parent']:
+        shutil.rmtree(options['directory'], ignore_errors=True)
 
 
 def wants_rpc(command: link.Command) -> bool:
