@@ -8,7 +8,6 @@ an endpoint was given. It stops when its standard input ends, on the line
 
 import argparse
 import collections
-import faulthandler
 import json
 import os
 import select
@@ -172,7 +171,6 @@ def main():
     conf([], project='zmq-driver-tests')
     transport, server = make_server(conf, args)
     server.start(override_pool_size=args.executor_threads)
-    faulthandler.register(signal.SIGUSR1)
     terminated = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: terminated.set())
     tell(ready=True, pid=os.getpid())
