@@ -2,11 +2,11 @@
 """Closing a socket of which something may still have to be sent."""
 
 import logging
-import math
 
 import zmq
 
 from zmq_driver import context as context_
+from zmq_driver import socket_options
 
 LOG = logging.getLogger(__name__)
 
@@ -22,10 +22,11 @@ def close_when_sent(
     libzmq sends it on a thread of its own, for which the end of a process
     does not wait.
 
-    :param linger: the seconds for which the socket lingers; the wait ends
+    :param linger: the seconds after which libzmq gives up; the wait ends
         soon after them
     """
     try:
+        socket.set(zmq.LINGER, socket_options.milliseconds(linger))
         end = _watch_end(context, socket)
     except zmq.ZMQError as error:
         # No descriptor is left, or the context ends, which waits too.
@@ -34,7 +35,7 @@ def close_when_sent(
         return
     socket.close()
     try:
-        end.poll(math.ceil(linger * 1000) + MARGIN_MS)
+        end.poll(socket_options.milliseconds(linger) + MARGIN_MS)
     except zmq.ContextTerminated:
         LOG.debug('a socket is closed by the end of its context')
     finally:

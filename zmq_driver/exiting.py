@@ -22,7 +22,8 @@ LOG = logging.getLogger(__name__)
 #: Seconds in which all listeners must be withdrawn; Redis may hang.
 LEAVE_TIMEOUT = 1.0
 #: Seconds that there are for the last steps, whatever took long before: to
-#: pass on notifications, and, besides ``linger``, to close the sockets.
+#: pass on notifications and to send, and, besides ``linger``, to close the
+#: sockets.
 LAST_TIMEOUT = 1.0
 
 
@@ -46,7 +47,10 @@ class Listening(Protocol):
         """Wait for what was accepted; return whether all of it was done."""
 
     def end_reception(self, deadline: clock.Deadline) -> None:
-        """Begin to send the answers that were made, and to end."""
+        """Begin to send the answers that were made, and to end.
+
+        :param deadline: when they are given up, but for ``linger``
+        """
 
     def await_end(self, deadline: clock.Deadline) -> None:
         """Wait until that is done."""
@@ -86,14 +90,19 @@ def _end_all() -> None:
     finish = [clock.Deadline(one.cleanup_timeout) for one in here]
     for one, deadline in zip(here, finish, strict=True):
         _try(one.finish, deadline)
-    for one, deadline in zip(here, finish, strict=True):
-        left = max(deadline.left(), LAST_TIMEOUT)
-        _try(one.end_reception, clock.Deadline(left))
-    # All of them linger at the same time.
-    linger = max((one.linger for one in here), default=0.0)
-    end = clock.Deadline(linger + LAST_TIMEOUT)
-    for one in here:
-        _try(one.await_end, end)
+    send = [
+        clock.Deadline(max(deadline.left(), LAST_TIMEOUT))
+        for deadline in finish
+    ]
+    for one, deadline in zip(here, send, strict=True):
+        _try(one.end_reception, deadline)
+    # All of them send, and linger, at the same time.
+    end = [
+        clock.Deadline(deadline.left() + one.linger + LAST_TIMEOUT)
+        for one, deadline in zip(here, send, strict=True)
+    ]
+    for one, deadline in zip(here, end, strict=True):
+        _try(one.await_end, deadline)
 
 
 def _try(

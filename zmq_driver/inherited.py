@@ -30,15 +30,23 @@ def close_sockets(ipc_endpoint: str, tcp_endpoint: str) -> int:
     :param tcp_endpoint: where it is bound too, as libzmq spells it, or ''
     :returns: how many were closed
     """
+    closed = 0
+    for fd in find_sockets(ipc_endpoint, tcp_endpoint):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+            closed += 1
+    return closed
+
+
+def find_sockets(ipc_endpoint: str, tcp_endpoint: str) -> Iterator[int]:
+    """Give the descriptors that belong to a router of this process.
+
+    :param ipc_endpoint: as with :func:`close_sockets`
+    :param tcp_endpoint: as with :func:`close_sockets`
+    """
     path = ipc_endpoint.removeprefix('ipc://')
     name = _bound(tcp_endpoint) if tcp_endpoint else None
-    closed = 0
-    for fd in _sockets():
-        if _belongs(fd, path, name):
-            with contextlib.suppress(OSError):
-                os.close(fd)
-                closed += 1
-    return closed
+    return (fd for fd in _sockets() if _belongs(fd, path, name))
 
 
 def _sockets() -> Iterator[int]:

@@ -123,13 +123,15 @@ _OPTIONS = [
         1.0,
         0.0,
         help='Seconds that a closed socket goes on trying to send what was '
-        'handed to it. It bounds the time that cleanup() can take.',
+        'handed to it; for answers, after what is left of cleanup_timeout. '
+        'It bounds the time that cleanup() can take.',
     ),
     option_types.seconds(
         'cleanup_timeout',
         5.0,
         0.1,
-        help='Seconds that cleanup() waits for operations that still run.',
+        help='Seconds that cleanup() waits for operations that still run, '
+        'and for answers that clients read slowly.',
     ),
     option_types.seconds(
         'retry_interval',

@@ -23,6 +23,7 @@ from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.matchmaker import cache as matchmaker_cache
 from zmq_driver.matchmaker import sweep
 from zmq_driver.server import backlog
+from zmq_driver.server import leaving
 from zmq_driver.server import listener as listener_
 from zmq_driver.server import recent
 from zmq_driver.server import router as router_
@@ -155,19 +156,16 @@ class Reception:
             for found in listener.present()
         ]
 
-    def stop(self, deadline: clock.Deadline) -> bool:
-        """Send the answers that were made, and end the router.
+    def begin_stop(self, sending: clock.Deadline) -> None:
+        """Let the router send the answers that were made, and end.
 
-        :returns: whether it ended before the deadline
+        :param sending: until when, but for ``linger``, that may take
         """
-        self.begin_stop()
-        return self.await_end(deadline)
-
-    def begin_stop(self) -> None:
-        """Let the router send the answers that were made, and end."""
         self._stopping = True
         if self.router is not None:
-            self.router.begin_stop(lambda: not self.unfinished.count)
+            self.router.begin_stop(
+                leaving.Ending(lambda: not self.unfinished.count, sending)
+            )
 
     def await_end(self, deadline: clock.Deadline) -> bool:
         """Wait for the end of the router, if it was told to end.

@@ -44,6 +44,9 @@ LOG = logging.getLogger(__name__)
 
 #: The stevedore namespace of matchmakers.
 MATCHMAKERS = 'zmq_driver.matchmakers'
+#: Seconds that there are in :meth:`Runtime.close`, after all its waits, to
+#: close what is left.
+LAST_TIMEOUT = 0.8
 
 
 class Runtime:
@@ -195,12 +198,11 @@ class Runtime:
         self.matchmaker.close(deadline)
         for abandoned in self.pool.close(deadline):
             LOG.warning('cleanup does not wait any longer for %s', abandoned)
-        # What must happen needs a moment even if the deadline has passed.
         self._store.close()
-        last = clock.Deadline(
-            max(deadline.left(), 0.5) + self._settings.linger
-        )
-        self.reception.stop(last)
+        self.reception.begin_stop(deadline)
+        # What must happen needs a moment even if the deadline has passed.
+        last = clock.Deadline(deadline.left() + self.linger + LAST_TIMEOUT)
+        self.reception.await_end(last)
         self._context.close(last)
         self.reception.remove_endpoint()
 
@@ -222,6 +224,9 @@ class Runtime:
 
         Sending goes on to work, for those who send while they exit. If
         something is still being done, so does answering it.
+
+        :param deadline: when answers are given up, but for ``linger``, that
+            their clients have not read
         """
         self.reception.give_back()
         self.reception.settle(deadline)
@@ -233,7 +238,7 @@ class Runtime:
                 left,
             )
         else:
-            self.reception.begin_stop()
+            self.reception.begin_stop(deadline)
 
     def await_end(self, deadline: clock.Deadline) -> None:
         """Wait for the end of the router, if it ends."""

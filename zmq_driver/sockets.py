@@ -12,6 +12,7 @@ from zmq_driver import closing
 from zmq_driver import connecting
 from zmq_driver import context as context_
 from zmq_driver import errors
+from zmq_driver import holding
 from zmq_driver import ownership
 from zmq_driver import socket_options
 
@@ -249,7 +250,14 @@ class RouterSocket(ownership.Owned):
     owner.
     """
 
-    __slots__ = ('_context', '_endpoint', '_linger', '_socket', 'full')
+    __slots__ = (
+        '_bound_too',
+        '_context',
+        '_endpoint',
+        '_linger',
+        '_socket',
+        'full',
+    )
 
     def __init__(
         self,
@@ -267,6 +275,7 @@ class RouterSocket(ownership.Owned):
         self.full = False
         self._context = context
         self._endpoint = endpoint
+        self._bound_too = ''
         self._linger = options.linger
         self._socket = context.socket(zmq.ROUTER)
         try:
@@ -295,6 +304,7 @@ class RouterSocket(ownership.Owned):
         """
         self.check_owner()
         self._socket.bind(endpoint)
+        self._bound_too = self.bound_to()
 
     def bound_to(self) -> str:
         """Return where it was bound last, as libzmq spells it."""
@@ -336,13 +346,30 @@ class RouterSocket(ownership.Owned):
             raise
         return True
 
-    def close(self) -> None:
+    def close(self, sending: float = 0.0) -> None:
         """Close the socket, and wait until what was sent has gone out.
 
-        That takes ``linger`` seconds at most, when libzmq gives up.
+        :param sending: the seconds that it may take at most, besides
+            ``linger``, before libzmq gives up
         """
         self.check_owner()
-        closing.close_when_sent(self._context, self._socket, self._linger)
+        closing.close_when_sent(
+            self._context, self._socket, sending + self._linger
+        )
+
+    def close_when_read(self, sending: float) -> None:
+        """Close the socket when clients have read what was sent.
+
+        :param sending: as with :meth:`close`
+        """
+        self.check_owner()
+        deadline = clock.Deadline(sending + self._linger)
+        held = holding.Held(self._endpoint, self._bound_too)
+        try:
+            self.close(sending)
+            held.wait(deadline.within(self._linger))
+        finally:
+            held.close()
 
     def __repr__(self) -> str:
         return f'<RouterSocket {self._endpoint}>'

@@ -2,8 +2,9 @@
 """A process that serves or sends, and exits without ``cleanup()``.
 
 It prints JSON lines like the other programs. On the line ``fork`` it forks a
-child, which ends in the way that it was told and is waited for; on any other
-line it exits itself.
+child, which ends in the way that it was told and is waited for. On ``go on``
+it lets methods reply that wait for that, and on ``call`` it calls one. On
+``cleanup`` it exits with a cleanup after all, on any other line without.
 """
 
 import argparse
@@ -16,6 +17,18 @@ from oslo_config import cfg
 import oslo_messaging
 
 from tests.programs import server as programs
+
+#: Seconds after which something hangs, on a machine that is busy.
+PATIENCE = 60
+
+
+class Endpoint(programs.Endpoint):
+    go_on = threading.Event()
+
+    def large_later(self, ctxt, size):
+        programs.tell(large=size)
+        self.go_on.wait(PATIENCE)
+        return 'x' * size
 
 
 class NotificationEndpoint:
@@ -31,7 +44,7 @@ def serve(args, threads):
     server = oslo_messaging.get_rpc_server(
         transport,
         oslo_messaging.Target(topic=args.topic, server=args.server),
-        [programs.Endpoint(args.server)],
+        [Endpoint(args.server)],
         executor='threading',
         access_policy=oslo_messaging.DefaultRPCAccessPolicy,
     )
@@ -82,6 +95,25 @@ def call_on(args, daemon):
     return client
 
 
+def call_large(args):
+    client = oslo_messaging.get_rpc_client(
+        oslo_messaging.get_rpc_transport(cfg.CONF, args.url),
+        oslo_messaging.Target(topic=args.topic),
+        timeout=PATIENCE,
+    )
+    try:
+        answer = client.call({}, 'large_later', size=args.size)
+        programs.tell(answer=len(answer))
+    except Exception as error:
+        programs.tell(failed=repr(error))
+
+
+def clean_up(server):
+    server.stop()
+    server.wait()
+    server.transport.cleanup()
+
+
 def fork(how):
     pid = os.fork()
     if pid == 0:
@@ -106,6 +138,23 @@ def end(how):
         threading.Event().wait(20)
 
 
+def obey(args, used):
+    """Do what the lines say, until one says to end."""
+    for line in sys.stdin:
+        match line.strip():
+            case 'fork':
+                fork(args.child)
+            case 'go on':
+                Endpoint.go_on.set()
+            case 'call':
+                call_large(args)
+            case 'cleanup':
+                clean_up(used[0])
+                return
+            case _:
+                return
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--url', required=True)
@@ -115,6 +164,7 @@ def main():
     parser.add_argument('--notifications', action='store_true')
     parser.add_argument('--casts', type=int, default=0)
     parser.add_argument('--call', choices=['daemon', 'thread'])
+    parser.add_argument('--size', type=int, default=0)
     parser.add_argument('--how', default='return')
     parser.add_argument('--child', default='exit')
     args = parser.parse_args()
@@ -129,10 +179,7 @@ def main():
     if args.call:
         used.append(call_on(args, args.call == 'daemon'))
     programs.tell(ready=True, used=len(used), pid=os.getpid())
-    for line in sys.stdin:
-        if line.strip() != 'fork':
-            break
-        fork(args.child)
+    obey(args, used)
     end(args.how)
 
 

@@ -72,9 +72,9 @@ def test_all_leave_before_any_of_them_ends(make, story):
     assert max(one.left['leave'], other.left['leave']) <= 1.0
     assert one.left['leave'] + other.left['leave'] > 0.9
     assert one.left['finish'] <= 3.0
-    # They linger together.
-    assert one.left['await'] + other.left['await'] > 5.0 + 5.0
-    assert max(one.left['await'], other.left['await']) <= 5.0 + 1.0
+    # They send, and linger, together.
+    assert one.left['await'] + other.left['await'] > 2 * (2.0 + 5.0)
+    assert max(one.left['await'], other.left['await']) <= 3.0 + 5.0 + 1.0
 
 
 @pytest.mark.spec('LC-14')
@@ -83,7 +83,10 @@ def test_each_has_its_own_time_and_a_moment_at_the_end(make):
     exiting._end_all()
     assert one.left['finish'] > 2.0
     assert other.left['finish'] == 0.0
+    assert one.left['end'] > 2.0
     assert 0.5 < other.left['end'] <= 1.0
+    assert one.left['await'] > 2.0 + 5.0
+    assert other.left['await'] <= 1.0 + 5.0 + 1.0
 
 
 def test_trouble_of_one_is_none_of_the_others(make, story, caplog):

@@ -16,6 +16,7 @@ from tests.fixtures import waiting
 from zmq_driver import clock
 from zmq_driver import context as context_
 from zmq_driver import errors
+from zmq_driver import holding
 from zmq_driver import ownership
 from zmq_driver import socket_options
 from zmq_driver import sockets
@@ -98,6 +99,36 @@ def test_idle_socket_with_something_to_read_is_not_healthy(router, peer):
     router.send([routing_id, b'unasked', b''])
     peer._socket.poll(HANG * 1000, zmq.POLLIN)
     assert not peer.healthy()
+
+
+@pytest.mark.spec('LC-31')
+@pytest.mark.parametrize('tcp', [False, True])
+def test_client_that_is_late_reads_the_last_message(
+    context, endpoint, monkeypatch, tcp
+):
+    monkeypatch.setattr(holding, 'READ_TIME', 2.0)
+    router = sockets.RouterSocket(context, endpoint, OPTIONS)
+    if tcp:
+        router.bind('tcp://127.0.0.1:*')
+        endpoint = router.bound_to()
+    peer = sockets.PeerSocket(context, endpoint, OPTIONS)
+    assert peer.wait_connected(HANG)
+    routing_id = receive(router)[0]
+    router.send([routing_id, b'last', b''])
+
+    def close():
+        router.hand_over(threading.current_thread())
+        router.close_when_read(0.0)
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    # Longer than libzmq needs to close the socket.
+    time.sleep(0.5)
+    assert peer.connected()
+    assert peer.receive(0.0) == [b'last', b'']
+    thread.join(HANG)
+    waiting.until(lambda: not peer.connected(), 'end of the connection', HANG)
+    peer.close()
 
 
 def test_router_tells_that_its_client_is_gone(router):

@@ -66,6 +66,7 @@ class Channel:
         # Held for the time of a call into libzmq that does not wait.
         self._lock = threading.Lock()
         self._closed = False
+        self._took_leave = False
         self._held = held.Held()
         self._outbox: collections.deque[Sequence[bytes]] = collections.deque()
         self._wakeup = wakeup.Wakeup()
@@ -144,15 +145,24 @@ class Channel:
             self._settle_locked()
             for frames in messages:
                 self._socket.send(frames)
+            self._took_leave = True
 
-    def close(self) -> None:
-        """Send what waits and close the socket (router)."""
+    def close(self, sending: clock.Deadline) -> None:
+        """Send what waits and close the socket (router).
+
+        :param sending: when libzmq gives up, but for ``linger``, what it has
+            not sent because its reader is slow
+        """
         with self._lock:
             self._socket.hand_over(threading.current_thread())
             with contextlib.suppress(zmq.ZMQError):
                 self._settle_locked()
             self._closed = True
-            self._socket.close()
+            if self._took_leave:
+                self._socket.close_when_read(sending.left())
+            else:
+                # What comes in now would seem to have been accepted.
+                self._socket.close(sending.left())
         self._wakeup.close()
 
     def _flush_locked(self) -> None:

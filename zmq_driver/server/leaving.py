@@ -5,6 +5,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import contextlib
 import time
+from typing import NamedTuple
 
 import zmq
 
@@ -15,6 +16,28 @@ from zmq_driver.server import channel as channel_
 #: two looks for one: longer than a client relies on a local lookup.
 GRACE = 0.1
 GRACE_PAUSE = 0.005
+
+
+def _not_known() -> bool:
+    return False
+
+
+class Ending(NamedTuple):
+    """How a router is to end.
+
+    Thread: any (immutable).
+    """
+
+    #: Asked when nothing is taken any more: tells whether all that listeners
+    #: took is dealt with, so that what is on its way to us has not run.
+    all_done: Callable[[], bool] = _not_known
+    #: Until when, but for ``linger``, the answers that were made may take to
+    #: be sent: who reads a large one slowly is to get all of it.
+    sending: clock.Deadline = clock.Deadline(0.0)
+
+
+#: Nothing is known, and there is no time but ``linger``.
+AT_ONCE = Ending()
 
 
 def refuse_rest(

@@ -103,7 +103,7 @@ class Router:
         self._passing: list[threading.Event] = []
         self._channel: channel_.Channel | None = None
         self._farewell = farewell.Farewell()
-        self._all_done: Callable[[], bool] | None = None
+        self._ending = leaving.AT_ONCE
         self._stop_requested = threading.Event()
         self._bound = threading.Event()
         self._bind_error: Exception | None = None
@@ -193,21 +193,18 @@ class Router:
     def stop(
         self,
         deadline: clock.Deadline,
-        all_done: Callable[[], bool] | None = None,
+        ending: leaving.Ending = leaving.AT_ONCE,
     ) -> bool:
         """Send what is queued, close the socket and end the thread.
 
-        :param all_done: asked when nothing is taken any more: tells whether
-            all that listeners took is dealt with, so that what is on its way
-            to us has not run; None: that is not known
         :returns: whether the thread ended before the deadline
         """
-        self.begin_stop(all_done)
+        self.begin_stop(ending)
         return self.join(deadline)
 
-    def begin_stop(self, all_done: Callable[[], bool] | None = None) -> None:
+    def begin_stop(self, ending: leaving.Ending = leaving.AT_ONCE) -> None:
         """Let the thread end, but do not wait for it; see :meth:`stop`."""
-        self._all_done = all_done
+        self._ending = ending
         self._stop_requested.set()
         channel = self._channel
         if channel is not None:
@@ -249,13 +246,13 @@ class Router:
         try:
             leaving.refuse_rest(channel, self._receive, alone)
             self.abandoned.settle()
-            if self._all_done is not None and self._all_done():
+            if self._ending.all_done():
                 channel.take_leave(self._farewell.messages())
         finally:
             with self._lock:
                 self._channel = None
             try:
-                channel.close()
+                channel.close(self._ending.sending)
             finally:
                 self._pass()
 

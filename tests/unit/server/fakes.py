@@ -130,6 +130,7 @@ class RouterSocket:
         self.routable = True
         self.full = False
         self.closed = False
+        self.waited_for_clients = False
 
     def arrive(self, frames):
         """Let a message come in, from the network."""
@@ -166,10 +167,14 @@ class RouterSocket:
             self.senders.add(threading.current_thread())
             return self.routable
 
-    def close(self):
+    def close(self, sending):
         with self._use():
             self.closed = True
             os.close(self._fd)
+
+    def close_when_read(self, sending):
+        self.waited_for_clients = True
+        self.close(sending)
 
     def _swallow(self):
         with contextlib.suppress(BlockingIOError):

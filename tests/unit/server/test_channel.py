@@ -19,6 +19,7 @@ from zmq_driver.client import stream
 from zmq_driver.server import channel as channels
 
 LOST = 4.0
+NOW = clock.Deadline(0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,7 @@ def channel(socket, counts):
     channel = channels.Channel(socket, counts)
     yield channel
     if not socket.closed:
-        channel.close()
+        channel.close(NOW)
     assert not socket.problems
 
 
@@ -68,7 +69,7 @@ class Loop:
             self.channel.wait(self.stop.is_set)
             while (frames := self.channel.receive()) is not None:
                 self.got.append(frames)
-        self.channel.close()
+        self.channel.close(NOW)
 
     def end(self):
         self.stop.set()
@@ -172,13 +173,22 @@ def test_nothing_is_lost_or_sent_twice_under_stress(loop, socket, hasty):
 @pytest.mark.spec('TO-03')
 def test_close_sends_what_waits(channel, socket):
     channel.send([b'a'])
-    channel.close()
+    channel.close(NOW)
     assert socket.sent == [[b'a']]
     assert socket.closed
 
 
+@pytest.mark.spec('LC-31')
+@pytest.mark.parametrize('leave', [True, False])
+def test_clients_that_were_told_read_before_the_end(channel, socket, leave):
+    if leave:
+        channel.take_leave([[b'a']])
+    channel.close(NOW)
+    assert socket.waited_for_clients is leave
+
+
 def test_answers_after_the_end_are_dropped(channel, socket, counts):
-    channel.close()
+    channel.close(NOW)
     channel.send([b'a'])
     channel.wake()
     assert not socket.sent
@@ -187,7 +197,7 @@ def test_answers_after_the_end_are_dropped(channel, socket, counts):
 def test_error_during_close_does_not_keep_the_socket_open(channel, socket):
     socket.fail(zmq.ContextTerminated())
     channel.send([b'a'])
-    channel.close()
+    channel.close(NOW)
     assert socket.closed
 
 

@@ -20,6 +20,7 @@ from zmq_driver import errors
 from zmq_driver import farewell
 from zmq_driver import socket_options
 from zmq_driver import sockets
+from zmq_driver.server import leaving
 from zmq_driver.server import router as routers
 
 ENDPOINT = 'inproc://router'
@@ -209,7 +210,8 @@ def test_body_that_does_not_parse(router, client):
 def test_router_that_ends_takes_leave(router, client, all_done):
     router.attach(Sink())
     assert ask(client).kind is envelope.Kind.ACK
-    assert router.stop(clocks.Deadline(30), lambda: all_done)
+    ending = leaving.Ending(lambda: all_done)
+    assert router.stop(clocks.Deadline(30), ending)
     if all_done:
         assert farewell.is_one(answer(client))
     assert not client.poll(0)
@@ -268,7 +270,8 @@ def test_router_that_ends_hands_over_nothing_more(router, client, monkeypatch):
     monkeypatch.setattr(routers.leaving, 'refuse_rest', refuse)
     monkeypatch.setattr(routers.leaving, 'GRACE', 0.5)
     # It is asked as late as that.
-    assert router.stop(clocks.Deadline(30), lambda: found == [1])
+    ending = leaving.Ending(lambda: found == [1])
+    assert router.stop(clocks.Deadline(30), ending)
     for _ in range(2):
         assert answer(client).reason == envelope.NackReason.UNKNOWN_TARGET
     assert farewell.is_one(answer(client))
@@ -562,7 +565,7 @@ def test_farewell_to_who_has_gone_is_not_counted(context, counts):
     router.start(clocks.Deadline(30))
     for n in range(10):
         router._farewell.heard(bytes([n]))
-    assert router.stop(clocks.Deadline(30), lambda: True)
+    assert router.stop(clocks.Deadline(30), leaving.Ending(lambda: True))
     assert counts.snapshot()['replies_unroutable'] == 0
 
 
@@ -575,7 +578,7 @@ def test_farewell_to_who_has_not_said_anything(context, counts):
     client.set(zmq.PROBE_ROUTER, 1)
     client.connect(ENDPOINT)
     try:
-        assert router.stop(clocks.Deadline(30), lambda: True)
+        assert router.stop(clocks.Deadline(30), leaving.Ending(lambda: True))
         assert farewell.is_one(answer(client))
     finally:
         client.close(0)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections of a router that stay open until their clients have read.
+
+With ZMQ_IMMEDIATE libzmq throws away what a socket has received and its owner
+has not read yet, at the moment when it learns that the connection is gone
+(4.3.5: ``pipe_t::process_hiccup``). A router that ends closes each connection
+right behind its last message, so that a client whose thread is a little late
+would miss that message. So the kernel is to keep the connections for a moment
+longer than libzmq does, by descriptors of ours.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import fcntl
+import os
+import socket as posix
+import sys
+import termios
+import time
+
+from zmq_driver import clock
+from zmq_driver import inherited
+
+#: Seconds that a client has to read what has reached its process. Its thread
+#: is waiting for it, and needs no more than its turn on a processor.
+READ_TIME = 0.2
+#: Seconds between two looks.
+PAUSE = 0.005
+
+_INT_SIZE = 4
+
+
+class Held:
+    """The connections that were made to a router.
+
+    Thread: any, one at a time.
+    """
+
+    def __init__(self, ipc_endpoint: str, tcp_endpoint: str) -> None:
+        """Keep open what is connected now.
+
+        :param ipc_endpoint: where the router is bound
+        :param tcp_endpoint: where it is bound too, or ''
+        """
+        self._fds = list(_copies(ipc_endpoint, tcp_endpoint))
+
+    def wait(self, deadline: clock.Deadline) -> None:
+        """Wait until clients have read all, but for some not longer.
+
+        :param deadline: of those that do not take what was sent
+        """
+        if not self._fds:
+            return
+        while any(map(_is_unread, self._fds)) and not deadline.passed():
+            time.sleep(PAUSE)
+        time.sleep(READ_TIME)
+
+    def close(self) -> None:
+        """Let them end."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+
+def _copies(ipc_endpoint: str, tcp_endpoint: str) -> Iterator[int]:
+    for fd in inherited.find_sockets(ipc_endpoint, tcp_endpoint):
+        # libzmq may have closed it meanwhile, or there is no descriptor left.
+        with contextlib.suppress(OSError):
+            copy = os.dup(fd)
+            if _is_connection(copy):
+                yield copy
+            else:
+                os.close(copy)
+
+
+def _is_connection(fd: int) -> bool:
+    try:
+        socket = posix.socket(fileno=fd)
+    except OSError:
+        return False
+    try:
+        return not socket.getsockopt(posix.SOL_SOCKET, posix.SO_ACCEPTCONN)
+    finally:
+        socket.detach()
+
+
+def _is_unread(fd: int) -> bool:
+    """Return whether the other end has not got all that was sent."""
+    try:
+        size = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(_INT_SIZE))
+    except OSError:
+        return False
+    return int.from_bytes(size, sys.byteorder) > 0
