@@ -27,7 +27,7 @@ notifying = stored.notifying
 @pytest.fixture
 def redis():
     """Give a Redis of the test's own, which keeps what it has."""
-    server = redis_server.RedisServer('appendonly yes')
+    server = redis_server.RedisServer('appendonly yes', 'appendfsync always')
     yield server.start()
     server.close()
 

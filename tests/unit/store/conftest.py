@@ -28,8 +28,9 @@ def shared_redis():
 
 @pytest.fixture
 def own_redis():
-    """Give a Redis that the test may ill-treat."""
-    server = redis_server.RedisServer('appendonly yes')
+    """Give a Redis that the test may ill-treat, and that forgets nothing."""
+    # With "everysec" it may, when it is killed and the disk was busy.
+    server = redis_server.RedisServer('appendonly yes', 'appendfsync always')
     yield server.start()
     server.close()
 
