@@ -9,8 +9,9 @@ from zmq_driver import clock as clock_
 from zmq_driver import envelope
 
 #: Seconds for which a sender may come and ask. The process that drains looks
-#: five times a second for what was stored.
-TTL = 1.0
+#: five times a second for what was stored; if it has just ended, it takes up
+#: to two seconds until another one does (NS-44).
+TTL = 3.0
 #: Messages that are remembered; the oldest are forgotten first.
 MAX_LOST = 10_000
 #: Seconds between two looks while they are waited for.
