@@ -204,9 +204,10 @@ class Exchange:
             )
             return None
         header = message.header
-        if header.message_id != self._message_id and not farewell.is_one(
-            header
-        ):
+        if farewell.is_one(header):
+            # The connection may stand for a moment, and nobody reads it.
+            self._lease.retire(pool_.EvictReason.UNHEALTHY)
+        elif header.message_id != self._message_id:
             self._counters.add('replies_late')
             return None
         return message

@@ -182,6 +182,8 @@ class Stream:
         while (message := self._receive()) is not None:
             header = message.header
             if farewell.is_one(header):
+                # The connection may stand for a moment, and nobody reads it.
+                self._ending = True
                 for item in self._take_all():
                     yield Answer(item, envelope.NackReason.UNKNOWN_TARGET)
                 continue

@@ -270,6 +270,7 @@ def test_listener_that_stopped_is_not_sent_more(site, reason):
 
 
 @pytest.mark.spec('DL-70')
+@pytest.mark.spec('LC-31')
 def test_farewell_is_the_answer_to_all(site):
     def leave(header):
         return [
@@ -285,9 +286,14 @@ def test_farewell_is_the_answer_to_all(site):
     member.answer = leave
     site.add()
     site.run(0.5)
+    got = len(member.got)
+    # Nobody reads what is sent behind it.
+    site.add()
+    site.run(0.5)
+    assert len(member.got) == got
     other = site.member()
     site.run_empty()
-    assert sorted(ids(other)) == [1, 2]
+    assert sorted(ids(other)) == [1, 2, 3]
 
 
 @pytest.mark.spec('NS-48')

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.client import fakes
 from zmq_driver import envelope
 from zmq_driver import errors
+from zmq_driver import farewell
 from zmq_driver.client import exchange
 
 ID = bytes(range(16))
@@ -69,6 +70,25 @@ def test_connection_that_goes_before_the_sending(world, lease, talk):
 def test_reply_ends_the_wait(world, lease, talk):
     say(lease, REPLY)
     assert receive(world, talk).body == b'1'
+
+
+@pytest.mark.spec('LC-31')
+@pytest.mark.parametrize('last', [True, False])
+def test_nothing_is_sent_behind_the_last_message(world, last):
+    peer = world.add('a', fakes.silence)
+    endpoint = peer.route.endpoint
+    reason = envelope.NackReason.UNKNOWN_TARGET
+    nack = envelope.encode_nack(
+        farewell.ALL_UNANSWERED if last else ID, reason
+    )
+    with world.pool.checkout(endpoint, world.deadline()) as lease:
+        talk = exchange.Exchange(lease, ID, world.counters)
+        talk.send(REQUEST)
+        say(lease, (nack, b''))
+        assert receive(world, talk).header.reason == reason
+        used = lease.socket
+    with world.pool.checkout(endpoint, world.deadline()) as lease:
+        assert (lease.socket is not used) is last
 
 
 @pytest.mark.spec('DL-11')
