@@ -22,9 +22,6 @@ from zmq_driver.store import base as store_
 
 LOG = logging.getLogger(__name__)
 
-#: Copies of one queue, and their bytes, that are in memory at once.
-TAKEN = 512
-TAKEN_SIZE = 4 * 1024 * 1024
 #: Bytes of all copies in memory above which no queue takes more.
 TOTAL_SIZE = 64 * 1024 * 1024
 #: Queues that are looked at on one occasion; the others follow.
@@ -99,6 +96,8 @@ class Drain:
         #: What was refused, likewise.
         self._released: list[store_.Key] = []
         self._added = True
+        #: Counts the looks for queues after something was added.
+        self._additions = 0
         self._buried_log = counters_.LimitedLog(LOG, logging.WARNING)
         self._look_at = self._look_soon = clock()
         self._after = 0
@@ -163,7 +162,7 @@ class Drain:
             self._done.append(item.stored.key)
             self._counters.add('notifications_delivered_late')
             if queue is not None:
-                queue.drop(len(item.stored.body))
+                queue.drop(item.stored)
             return
         self._counters.add('requests_refused')
         LOG.debug(
@@ -224,6 +223,7 @@ class Drain:
         self._after = found[-1].number if full else 0
         self._look_at = now if full else now + LOOK_INTERVAL
         self._look_soon = now + LOOK_PAUSE
+        self._additions += self._added
         self._added = False
         if len(self._queues) > 2 * QUEUES:
             self._queues = {n: q for n, q in self._queues.items() if q.items}
@@ -260,11 +260,7 @@ class Drain:
         if queue.pool is None:
             return False
         if not queue.is_held():
-            queue.add_held(
-                self._store.take(
-                    queue.number, TAKEN, size=TAKEN_SIZE, held=True
-                )
-            )
+            queue.take_held(self._store)
         return bool(queue.items)
 
     def _routes(self, queue: queue_.WaitingQueue) -> Sequence[address.Route]:
@@ -279,7 +275,9 @@ class Drain:
         self, queue: queue_.WaitingQueue, routes: Sequence[address.Route]
     ) -> bool:
         """Give what is for whoever comes first to all who are there."""
-        copies = self._store.take(queue.number, TAKEN, size=TAKEN_SIZE)
+        copies = self._store.take(
+            queue.number, queue_.TAKEN, size=queue_.TAKEN_SIZE
+        )
         if not copies:
             queue.exhausted = True
             return False
@@ -290,18 +288,12 @@ class Drain:
         return True
 
     def _take(self, queue: queue_.WaitingQueue) -> None:
-        room = TAKEN - queue.items
-        if queue.exhausted or queue.partial or queue.waiting or room <= 0:
+        if queue.partial:
             return
         total = sum(one.size for one in self._queues.values())
-        if queue.size >= TAKEN_SIZE or total >= TOTAL_SIZE:
-            return
-        copies = self._store.take(
-            queue.number, room, queue.taken, size=TAKEN_SIZE
-        )
-        queue.add(copies)
-        queue.taken = max([queue.taken, *(one.key.number for one in copies)])
-        queue.exhausted = not copies
+        if total < TOTAL_SIZE:
+            queue.take_early(self._store, self._additions, self._clock())
+            queue.take(self._store)
 
     def _send(
         self,
@@ -382,7 +374,7 @@ class Drain:
             self._max_deliveries,
         )
         for item in items:
-            queue.drop(len(item.stored.body))
+            queue.drop(item.stored)
 
 
 def _route(stream: stream_.Stream, item: stream_.Item) -> address.Route:

@@ -8,6 +8,12 @@ from zmq_driver.client import retry as retry_
 from zmq_driver.client import stream as stream_
 from zmq_driver.store import base as store_
 
+#: Copies of one queue, and their bytes, that are taken in turn; and as many
+#: that listeners may have are taken out of turn.
+TAKEN = 512
+TAKEN_SIZE = 4 * 1024 * 1024
+#: Seconds between two looks for those.
+EARLY_PAUSE = 0.25
 #: Pauses between two looks for members of a pool that has none.
 NOBODY_PAUSES = (0.05, 1.0)
 #: Listeners of which is remembered that they cannot be asked.
@@ -31,10 +37,16 @@ class WaitingQueue:
         self.exhausted = False
         #: Whether only what listeners may have was taken.
         self.partial = False
+        # The number of the last copy that was taken out of turn.
+        self._taken_early = 0
+        # What had been added to the store when nothing was found so.
+        self._additions = -1
+        self._early_at = now
         #: Taken, and under way to nobody.
         self.waiting: collections.deque[stream_.Item] = collections.deque()
-        #: Taken and not done.
-        self.items = 0
+        # The numbers of those that were taken and are not done.
+        self._numbers: set[int] = set()
+        #: Bytes of them.
         self.size = 0
         self._nobody = retry_.Backoff(*NOBODY_PAUSES)
         self._gone: set[store_.Holder] = set()
@@ -44,25 +56,67 @@ class WaitingQueue:
         """Return whether nothing is under way."""
         return self.items == len(self.waiting)
 
-    def add(self, copies: Sequence[store_.Stored]) -> None:
-        """Take note of copies that were taken."""
-        self.waiting.extend(stream_.Item(one) for one in copies)
-        self.items += len(copies)
-        self.size += sum(len(one.body) for one in copies)
+    @property
+    def items(self) -> int:
+        """How many were taken and are not done."""
+        return len(self._numbers)
 
-    def drop(self, size: int) -> None:
-        """Take note that a copy is dealt with, which had so many bytes."""
-        self.items -= 1
-        self.size -= size
+    def take(self, store: store_.NotificationStore) -> None:
+        """Take copies in turn, if few are left."""
+        room = TAKEN - self.items
+        if self.exhausted or self.waiting or min(room, self._room()) <= 0:
+            return
+        copies = store.take(self.number, room, self.taken, size=TAKEN_SIZE)
+        self.waiting.extend(self._new(copies))
+        self.taken = max([self.taken, *(one.key.number for one in copies)])
+        self.exhausted = not copies
+
+    def take_early(
+        self, store: store_.NotificationStore, additions: int, now: float
+    ) -> None:
+        """Take out of turn what listeners may have, so that it comes first.
+
+        They are asked as long as they are there, and remember it.
+
+        :param additions: differs from last time if something was added
+        """
+        room = 2 * TAKEN - self.items
+        if (
+            self._additions == additions
+            or now < self._early_at
+            or min(room, self._room() + TAKEN_SIZE) <= 0
+        ):
+            return
+        self._early_at = now + EARLY_PAUSE
+        after = max(self.taken, self._taken_early)
+        copies = store.take(
+            self.number, room, after, size=TAKEN_SIZE, held=True
+        )
+        self.waiting.extendleft(reversed(self._new(copies)))
+        self._taken_early = max([after, *(one.key.number for one in copies)])
+        if not copies:
+            self._additions = additions
+
+    def _room(self) -> int:
+        """Return how many bytes there is memory for, in turn."""
+        return TAKEN_SIZE - self.size
+
+    def drop(self, stored: store_.Stored) -> None:
+        """Take note that a copy is dealt with."""
+        self._numbers.discard(stored.key.number)
+        self.size -= len(stored.body)
 
     def is_held(self) -> bool:
         """Return whether something waits that a listener may have."""
         return any(self.may_have(item.holder) for item in self.waiting)
 
-    def add_held(self, copies: Sequence[store_.Stored]) -> None:
-        """Have only copies that some listener may have, and can be asked."""
+    def take_held(self, store: store_.NotificationStore) -> None:
+        """Take nothing but what some listener may have, and can be asked."""
         self.put_back()
-        self.add([one for one in copies if self.may_have(one.holder)])
+        copies = store.take(self.number, TAKEN, size=TAKEN_SIZE, held=True)
+        self.waiting.extend(
+            self._new([one for one in copies if self.may_have(one.holder)])
+        )
         self.partial = True
 
     def may_have(self, holder: store_.Holder | None) -> bool:
@@ -81,7 +135,9 @@ class WaitingQueue:
     def put_back(self) -> None:
         """Forget what was taken, of which nothing is under way."""
         self.waiting.clear()
-        self.items = self.size = self.taken = 0
+        self._numbers.clear()
+        self.size = self.taken = self._taken_early = 0
+        self._additions = -1
         self.exhausted = self.partial = False
 
     def begin_pause(self, now: float) -> None:
@@ -92,3 +148,10 @@ class WaitingQueue:
         """Take note that somebody is there."""
         self._gone.clear()
         self._nobody = retry_.Backoff(*NOBODY_PAUSES)
+
+    def _new(self, copies: Sequence[store_.Stored]) -> list[stream_.Item]:
+        """Return those that were not taken before, out of turn or in turn."""
+        new = [one for one in copies if one.key.number not in self._numbers]
+        self._numbers.update(one.key.number for one in new)
+        self.size += sum(len(one.body) for one in new)
+        return [stream_.Item(one) for one in new]

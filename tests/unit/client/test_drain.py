@@ -336,7 +336,7 @@ def test_no_more_is_in_memory_than_the_bounds_say(site):
         site.add()
     site.run(2.0)
     [queue] = site.drain._queues.values()
-    assert queue.items == drains.TAKEN
+    assert queue.items == waiting.TAKEN
     site.world.registered.clear()
     for socket in site.world.sockets:
         socket.peer.die()
@@ -346,11 +346,49 @@ def test_no_more_is_in_memory_than_the_bounds_say(site):
     site.run_empty(60.0)
 
 
+@pytest.mark.spec('NS-92')
+def test_listener_that_may_have_one_is_asked_before_a_backlog(site):
+    """It remembers only for a while, and may be gone then."""
+    site.member(fakes.silence)
+    slow = site.member()
+    site.world.registered.remove(slow.route)
+    for _ in range(2000):
+        site.add()
+    site.run(2.0)
+    site.add(holder=holder(slow))
+    site.run(1.0, lambda: slow.got)
+    assert (ids(slow), flags(slow)) == ([2001], [True])
+
+
+@pytest.mark.spec('NS-92')
+def test_what_was_taken_out_of_turn_is_not_taken_again(site):
+    member = site.member()
+    slow = site.member()
+    site.world.registered.remove(slow.route)
+    for number in range(2000):
+        site.add(holder=holder(slow) if number % 3 else None)
+    site.run_empty(60.0)
+    assert sorted(ids(member) + ids(slow)) == list(range(1, 2001))
+    assert all(flags(slow))
+    assert not any(flags(member))
+    assert not [q for q in site.drain._queues.values() if q.items or q.size]
+
+
+@pytest.mark.spec('NS-50', 'NS-92')
+def test_what_is_taken_out_of_turn_is_bounded(site):
+    slow = site.member(fakes.silence)
+    for _ in range(4000):
+        site.add(holder=holder(slow))
+    site.run(5.0)
+    [queue] = site.drain._queues.values()
+    assert queue.items <= 2 * waiting.TAKEN
+
+
 @pytest.mark.spec('NS-50')
 def test_large_ones_are_taken_one_by_one(site):
     site.member(fakes.silence)
     for _ in range(30):
-        site.add(size=drains.TAKEN_SIZE * 3 // 10)
+        site.add(size=waiting.TAKEN_SIZE * 3 // 10)
     site.run(2.0)
     [stream] = [stream for _, stream in site.drain._streams]
     # One more than the bound allows, or a large one would never go.

@@ -259,7 +259,7 @@ def test_last_words_follow_what_was_held(channel, socket):
 def test_end_does_not_wait_for_room_for_ever(channel, socket, counts):
     socket.full = True
     channel.send([b'a', b'1'])
-    channel.close()
+    channel.close(clock.Deadline(0.0))
     assert socket.closed
     assert not socket.sent
 
@@ -301,5 +301,5 @@ def test_stream_is_acknowledged_whole(tmp_path, counts):
         assert not counts.snapshot()['replies_unroutable']
     finally:
         peer.close()
-        channel.close()
+        channel.close(clock.Deadline(0.0))
         assert context.close(clock.Deadline(LOST))

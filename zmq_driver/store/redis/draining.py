@@ -87,7 +87,9 @@ local function give_held()
     if not room() then return end
     local id, message = number .. '-0', exists(queue, number)
     local owner = me ~= '' and owner_of(id)
-    if message and not (owner and owner ~= me and alive(owner)) then
+    local known = owner == me and after ~= '0'
+    if message and not known and not (
+      owner and owner ~= me and alive(owner)) then
       if me ~= '' and owner ~= me then
         call('XCLAIM', key, GROUP, me, 0, id, 'FORCE', 'JUSTID')
       end
