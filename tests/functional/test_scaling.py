@@ -28,7 +28,10 @@ def test_what_fanouts_cost_is_measured():
     found = by_name(measure_fanout.measure([4], [8, 2]))
     assert found['redis connections of servers'] == {4: 4}
     assert found['redis connections of a client'] == {4: 2}
+    assert found['redis connections of a busy client'][4] >= 2
     assert found['fanout hit ratio, pool of 8'] == {4: 1.0}
+    assert found['cast hit ratio, pool of 8'] == {4: 1.0}
+    assert found['cast hit ratio, pool of 2'][4] < 1.0
     assert found['fanout sockets, pool of 2'] == {4: 2}
     assert found['fanout processor, pool of 8'][4] > 0
 

@@ -41,6 +41,7 @@ GROWING = (
     'redis_look_ups',
     'redis_traffic',
     'redis_cores',
+    'change_seconds',
     'restart_cores',
 )
 
@@ -199,6 +200,13 @@ def test_the_largest_size_is_foretold_and_not_known():
     assert line(1000) == pytest.approx(2000.0)
 
 
+def test_a_curve_goes_through_its_points_and_on():
+    curve = costs.Curve({10: 1.0, 20: 2.0, 40: 8.0})
+    assert [curve(at) for at in (10, 15, 20, 30, 40)] == [1, 1.5, 2, 5, 8]
+    assert curve(50) == 11.0
+    assert curve(1) == 1.0
+
+
 def test_errors_are_computed():
     def error(of_model, of_measured, unit):
         check = checks.Check('x', 1, '', of_model, of_measured, unit)
@@ -262,6 +270,8 @@ def test_no_image_is_large():
 def test_the_options_that_the_page_names_exist():
     text = PAGE.read_text()
     known = {option.name for option in options._OPTIONS}
-    found = set(re.findall(r'``((?:pool|lookup|heartbeat|rpc)_\w+)', text))
+    found = set(
+        re.findall(r'``((?:pool|lookup|heartbeat|rpc|redis)_\w+)', text)
+    )
     assert found
     assert found <= known

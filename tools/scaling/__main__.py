@@ -4,7 +4,7 @@
 usage: python -m scaling [--measure [PART ...]]
 
 Parts are sockets, reconnect, fanout, publish and redis; all of them take ten
-minutes, and 10,000 descriptors. Without --measure, the points that were
+minutes, and 12,000 descriptors. Without --measure, the points that were
 measured last are used.
 """
 

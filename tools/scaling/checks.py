@@ -19,14 +19,19 @@ LINES = (
     'fanout processor, pool of 256',
     'fanout processor, pool of 32',
     'redis memory',
+    'redis client memory',
+)
+#: The same, with lines from each point to the next.
+CURVES = (
     'redis look-up',
     'redis look-up answer',
     'client look-up',
-    'redis client memory',
     'redis publish',
 )
 #: Seconds between two fanouts, in the simulation: sockets are kept.
 _INTERVAL = 1.0
+#: Casts per second, likewise.
+_RATE = 200.0
 
 
 class Check(NamedTuple):
@@ -57,15 +62,18 @@ def checks(measured: points.Points) -> list[Check]:
     """Return all checks that the measured points allow."""
     units = {row[0]: row[3] for row in points.read(points.MEASURED)}
     found = []
-    for quantity in LINES:
+    for quantity in (*LINES, *CURVES):
         at = measured[quantity]
         size = max(at)
+        foretell, how = costs.foretold(at), 'line through'
+        if quantity in CURVES:
+            foretell, how = costs.extended(at), 'lines from'
         found.append(
             Check(
                 quantity,
                 size,
-                f'line through {_listed(sorted(at)[:-1])}',
-                costs.foretold(at)(size),
+                f'{how} {_listed(sorted(at)[:-1])}',
+                foretell(size),
                 at[size],
                 units[quantity],
             )
@@ -100,18 +108,14 @@ def _counted(measured: points.Points) -> list[Check]:
                 '',
             )
         )
-    clients = measured['redis connections of a client']
-    size = max(clients)
-    found.append(
-        Check(
-            'redis connections of a client',
-            size,
-            'questions and changes',
-            2,
-            clients[size],
-            '',
+    for quantity, number, how in (
+        ('redis connections of a client', 2, 'questions and changes'),
+        ('redis connections of a busy client', 5, '4 kept, and changes'),
+    ):
+        size = max(measured[quantity])
+        found.append(
+            Check(quantity, size, how, number, measured[quantity][size], '')
         )
-    )
     return found
 
 
@@ -157,6 +161,18 @@ def _fanouts(measured: points.Points) -> list[Check]:
                     size,
                     'simulation',
                     result.hit_ratio,
+                    ratio,
+                    '',
+                )
+            )
+        ratios = measured[f'cast hit ratio, pool of {pool}']
+        for size, ratio in ratios.items():
+            found.append(
+                Check(
+                    f'cast hit ratio, pool of {pool}',
+                    size,
+                    'simulation',
+                    simulate.random_caster(size, _RATE, pool).hit_ratio,
                     ratio,
                     '',
                 )

@@ -2,7 +2,8 @@
 """What things cost: straight lines through the measured points.
 
 The largest size of each quantity is left out of its line, so that it can
-show how well the line foretells.
+show how well the line foretells. What is no straight line has one from each
+point to the next.
 """
 
 from collections.abc import Mapping
@@ -38,8 +39,40 @@ def fit(found: Mapping[int, float]) -> Line:
 
 def foretold(found: Mapping[int, float]) -> Line:
     """Return the line through all points but that of the largest size."""
+    return fit(_smaller(found))
+
+
+def _smaller(found: Mapping[int, float]) -> dict[int, float]:
     largest = max(found)
-    return fit({size: at for size, at in found.items() if size != largest})
+    return {size: at for size, at in found.items() if size != largest}
+
+
+class Curve:
+    """Straight lines from each measured point to the next.
+
+    Thread: any (immutable).
+    """
+
+    def __init__(self, found: Mapping[int, float]) -> None:
+        """Go through all points, and on as between the last two."""
+        self._points = sorted(found.items())
+
+    def __call__(self, size: float) -> float:
+        """Return the cost; that of the least size for what is less."""
+        (left, low), *others = self._points
+        value = low
+        for right, high in others:
+            if size > left:
+                value = low + (high - low) * (size - left) / (right - left)
+            if size <= right:
+                break
+            left, low = right, high
+        return value
+
+
+def extended(found: Mapping[int, float]) -> Curve:
+    """Return the curve through all points but that of the largest size."""
+    return Curve(_smaller(found))
 
 
 class Costs:
@@ -68,10 +101,10 @@ class Costs:
         self.redis_client_memory = line('redis client memory')
         #: µs of Redis for a look-up of so many listeners, and a message to
         #: so many subscribers.
-        self.look_up = line('redis look-up')
-        self.publish = line('redis publish')
+        self.look_up = Curve(measured['redis look-up'])
+        self.publish = Curve(measured['redis publish'])
         #: KiB of the answer to a look-up.
-        self.answer = line('redis look-up answer')
+        self.answer = Curve(measured['redis look-up answer'])
         #: µs of Redis for a renewal of one, and of all topics of an agent:
         #: at the size that is nearest to most sites.
         self.renewal = measured['redis renewal of 1'][5000]

@@ -3,8 +3,10 @@
 
 import contextlib
 import pathlib
+import random
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
@@ -19,6 +21,12 @@ from tests.fixtures import redis_server
 PROCESSES = 4
 #: Fanouts of which the mean is taken, after one that connects.
 FANOUTS = 8
+#: Casts to servers at random, for each server.
+CASTS = 8
+#: Threads that look something up at once, and seconds until those
+#: connections that are not kept are gone.
+AT_ONCE = 16
+SETTLE = 2.0
 PAYLOAD = 'x' * 3200
 
 
@@ -51,26 +59,62 @@ def send(ask, url, count):
     sender = transport(url.format(number='client'))
     client = oslo_messaging.get_rpc_client(
         sender, oslo_messaging.Target(topic='agents')
-    ).prepare(fanout=True)
-    driver = sender._driver
+    )
     ask('ready')
-    client.cast({}, 'note', payload=PAYLOAD)
-    first = driver.runtime().pool.stats()
+    fanout = client.prepare(fanout=True)
+    fanout.cast({}, 'note', payload=PAYLOAD)
+    pool = sender._driver.runtime().pool
+    first = pool.stats()
     begin, cpu = time.monotonic(), time.process_time()
     for _ in range(FANOUTS):
-        client.cast({}, 'note', payload=PAYLOAD)
+        fanout.cast({}, 'note', payload=PAYLOAD)
     took = (time.monotonic() - begin) / FANOUTS
     used = (time.process_time() - cpu) / FANOUTS
-    last = driver.runtime().pool.stats()
-    opened = last.created_total - first.created_total
+    last = pool.stats()
     ask(
         {
             'seconds': took,
             'processor': used,
-            'hits': 1.0 - opened / (FANOUTS * count),
+            'hits': _hits(first, last, FANOUTS * count),
             'open': last.idle + last.in_use,
         }
     )
+    casts = CASTS * count
+    for warm_up in (True, False):
+        first = pool.stats()
+        for _ in range(casts // 4 if warm_up else casts):
+            one = client.prepare(server=f's{random.randrange(count)}')
+            one.cast({}, 'note', payload=PAYLOAD)
+    ask({'hits': _hits(first, pool.stats(), casts)})
+    _look_up_at_once(sender)
+    ask('done')
+
+
+def _hits(first, last, leases):
+    """Return the share of the leases that found a socket."""
+    opened = last.created_total - first.created_total
+    return 1.0 - opened / leases
+
+
+def _look_up_at_once(sender):
+    """Ask Redis for several addresses at the same time."""
+    together = threading.Barrier(AT_ONCE)
+
+    def run(number):
+        client = oslo_messaging.get_rpc_client(
+            sender, oslo_messaging.Target(topic=f'other-{number}')
+        ).prepare(fanout=True)
+        together.wait(processes.PATIENCE)
+        client.cast({}, 'note', payload=PAYLOAD)
+
+    threads = [
+        threading.Thread(target=run, args=[number])
+        for number in range(AT_ONCE)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def measure(counts, sizes):
@@ -106,15 +150,23 @@ def measure(counts, sizes):
 
 
 def _connections(server, count):
-    found = server.command('INFO', 'clients')['connected_clients']
-    yield 'redis connections of servers', count, found - 1, ''
+    yield 'redis connections of servers', count, _connected(server), ''
+
+
+def _connected(server):
+    """Return the connections to Redis but for the one that asks."""
+    return server.command('INFO', 'clients')['connected_clients'] - 1
 
 
 def _fanouts(server, url, count, size):
     client = processes.Process(send, f'{url}&pool_max_size={size}', count)
     client.answer()
     found = client.ask('go')
-    connected = server.command('INFO', 'clients')['connected_clients'] - 1
+    connected = _connected(server)
+    at_random = client.ask('go')
+    client.ask('go')
+    time.sleep(SETTLE)
+    busy = _connected(server)
     client.end()
     yield f'fanout, pool of {size}', count, found['seconds'] * 1000, 'ms'
     yield (
@@ -125,4 +177,6 @@ def _fanouts(server, url, count, size):
     )
     yield f'fanout hit ratio, pool of {size}', count, found['hits'], ''
     yield 'redis connections of a client', count, connected - count, ''
+    yield 'redis connections of a busy client', count, busy - count, ''
+    yield f'cast hit ratio, pool of {size}', count, at_random['hits'], ''
     yield f'fanout sockets, pool of {size}', count, found['open'], ''

@@ -329,6 +329,18 @@ class Site:
         return rate * 4 / 6, rate * 2 / 6
 
     @property
+    def change_seconds(self) -> float:
+        """What Redis has to do when one conductor worker joins or leaves.
+
+        All computes hear of it, and ask again at once.
+        """
+        computes, conductors = self._there.computes, self._there.conductors
+        return (
+            self._costs.publish(computes)
+            + computes * self._costs.look_up(conductors)
+        ) / 1e6
+
+    @property
     def restart_cores(self) -> float:
         """Redis while all OVS agents restart within ten minutes.
 

@@ -29,7 +29,7 @@ def measure(parts: Sequence[str]) -> None:
         'fanout': lambda: measure_fanout.measure([50, 100, 200], [256, 32]),
         'publish': lambda: measure_redis.publish([100, 500, 1000]),
         'redis': lambda: measure_redis.measure(
-            [100, 1000, 5000, 13_000], [1000, 4000, 10_000]
+            [10, 100, 1000, 5000, 13_000], [1000, 4000, 10_000]
         ),
     }
     for part in parts or work:

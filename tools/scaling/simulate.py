@@ -243,13 +243,13 @@ def random_caster(
     rate: float,
     max_size: int = inputs.POOL_MAX_SIZE,
     idle_ttl: float = inputs.POOL_IDLE_TTL,
-    leases: int = 20_000,
+    leases: int = 8000,
 ) -> Result:
     """Cast to nodes at random, *rate* times a second."""
     simulation = Simulation(max_size, idle_ttl)
 
     def cast() -> None:
-        simulation.exchange(simulation.random.randrange(nodes), 0.02)
+        simulation.exchange(simulation.random.randrange(nodes), 0.001)
         pause = simulation.random.expovariate(rate)
         simulation.at(simulation.now + pause, cast)
 

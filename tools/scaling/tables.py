@@ -47,6 +47,9 @@ FIGURES = (
     Shown('redis_look_ups', 'look-ups, 1/s'),
     Shown('redis_traffic', 'answers of Redis, MB/s'),
     Shown('redis_cores', 'Redis, cores'),
+    Shown(
+        'change_seconds', 'Redis, for each conductor that joins or leaves, s'
+    ),
     Shown('restart_cores', 'Redis, all agents restart in 600 s, cores'),
 )
 
@@ -96,6 +99,13 @@ LIMITS = (
         'restart_cores',
         1.0,
         'restart in parts, more slowly',
+    ),
+    Limit(
+        'a conductor worker that joins or leaves takes Redis 1 s '
+        '(``redis_timeout``)',
+        'change_seconds',
+        1.0,
+        '``redis_timeout``; fewer conductor workers',
     ),
     Limit(
         'a conductor worker has 1,024 descriptors',
@@ -229,7 +239,7 @@ def errors(measured: points.Points) -> Rows:
             number(check.model),
             number(check.measured),
             check.unit,
-            f'{check.error:+.0%}',
+            f'{round(check.error, 2) + 0.0:+.0%}',
         ]
         for check in checks.checks(measured)
     ]
