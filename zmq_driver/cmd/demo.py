@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 
@@ -13,6 +14,7 @@ from oslo_config import cfg
 import oslo_messaging
 
 from zmq_driver import clock
+from zmq_driver import options
 
 #: Names of the servers; each is a process of its own.
 SERVERS = ('server-1', 'server-2', 'server-3')
@@ -59,8 +61,10 @@ class Demo(command.Command):
         # shows the text of what is raised.
         oslo_messaging.get_rpc_transport(cfg.CONF, parsed_args.url).cleanup()
         topic = f'demo-{uuid.uuid4().hex[:8]}'
-        arguments = ['--url', parsed_args.url, '--topic', topic]
         with contextlib.ExitStack() as stack:
+            store = stack.enter_context(tempfile.TemporaryDirectory())
+            arguments = ['--url', parsed_args.url, '--topic', topic]
+            arguments += ['--store', store]
             servers = [
                 stack.enter_context(_Server(name, arguments))
                 for name in SERVERS
@@ -80,6 +84,23 @@ class Demo(command.Command):
                 check=False,
             )
         return client.returncode
+
+
+def configure(store: str) -> cfg.ConfigOpts:
+    """Return the configuration of a process of the demo.
+
+    :param store: directory for notifications, so that nothing is left of
+        them, nor of the listener pools, when the demo is over
+    """
+    conf = cfg.CONF
+    conf([], project='zmq-driver-demo')
+    options.load(conf, oslo_messaging.TransportURL.parse(conf, 'zmq://'))
+    for name, value in (
+        ('notification_store', 'sqlite'),
+        ('notification_store_directory', store),
+    ):
+        conf.set_default(name, value, group=options.GROUP)
+    return conf
 
 
 class _Server:

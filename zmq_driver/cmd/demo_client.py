@@ -8,8 +8,9 @@ import threading
 import time
 from typing import Any
 
-from oslo_config import cfg
 import oslo_messaging
+
+from zmq_driver.cmd import demo
 
 #: Characters in a measured call, as in a typical OpenStack message.
 PAYLOAD_SIZE = 3200
@@ -77,10 +78,10 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument('--url', required=True)
     parser.add_argument('--topic', required=True)
+    parser.add_argument('--store', required=True)
     parser.add_argument('--seconds', type=float, required=True)
     arguments = parser.parse_args()
-    conf = cfg.CONF
-    conf([], project='zmq-driver-demo')
+    conf = demo.configure(arguments.store)
 
     transport = oslo_messaging.get_rpc_transport(conf, arguments.url)
     # get_rpc_client came with oslo.messaging 14.1.

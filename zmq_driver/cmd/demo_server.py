@@ -6,8 +6,9 @@ import os
 import sys
 from typing import Any
 
-from oslo_config import cfg
 import oslo_messaging
+
+from zmq_driver.cmd import demo
 
 
 class Endpoint:
@@ -67,10 +68,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument('--url', required=True)
     parser.add_argument('--topic', required=True)
+    parser.add_argument('--store', required=True)
     parser.add_argument('--server', required=True)
     arguments = parser.parse_args()
-    conf = cfg.CONF
-    conf([], project='zmq-driver-demo')
+    conf = demo.configure(arguments.store)
 
     rpc = oslo_messaging.get_rpc_transport(conf, arguments.url)
     server = oslo_messaging.get_rpc_server(
