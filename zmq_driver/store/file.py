@@ -32,7 +32,7 @@ class StoreFile:
     @property
     def path(self) -> str:
         """The absolute path."""
-        return str(self._path())
+        return f'{self._directory.path}/{self._base}'
 
     @property
     def name(self) -> str:
@@ -79,7 +79,7 @@ class StoreFile:
     def is_there(self) -> bool:
         """Return whether it is still the one that was prepared."""
         try:
-            found = os.stat(self._path())  # noqa: PTH116 - a microsecond less
+            found = os.stat(self.path)  # noqa: PTH116 - a microsecond less
         except OSError:
             return False
         return (found.st_dev, found.st_ino) == self._identity
@@ -121,4 +121,4 @@ class StoreFile:
         return str(aside)
 
     def _path(self) -> pathlib.Path:
-        return pathlib.Path(self._directory.path) / self._base
+        return pathlib.Path(self.path)
