@@ -239,8 +239,8 @@ class Drain:
         routes = self._routes(queue)
         if routes:
             queue.found()
-            if queue.partial and queue.is_idle():
-                queue.put_back()
+            # Also while one who leaves takes its time to answer.
+            queue.partial = False
         elif queue.is_idle() and not self._has_holders(queue):
             queue.put_back()
             queue.begin_pause(self._clock())

@@ -296,6 +296,24 @@ def test_farewell_is_the_answer_to_all(site):
     assert sorted(ids(other)) == [1, 2, 3]
 
 
+@pytest.mark.spec('NS-41', 'NS-45')
+def test_one_who_leaves_slowly_keeps_nothing_from_who_comes(site):
+    leaves = site.member(fakes.silence)
+    site.world.leave(leaves)
+    site.add()
+    site.add(holder=holder(leaves))
+    site.run(2.0)
+    assert (ids(leaves), flags(leaves)) == ([2], [True])
+    comes = site.member()
+    site.run(2.0, lambda: len(site.store.rows) == 1)
+    assert ids(comes) == [1]
+    # What the other one has is still its own.
+    leaves.answer = fakes.ack
+    leaves.cut()
+    site.run_empty()
+    assert (ids(leaves), ids(comes)) == ([2, 2], [1])
+
+
 @pytest.mark.spec('NS-48')
 def test_what_nobody_handles_becomes_a_dead_letter(site, caplog):
     members = [site.member(fakes.nack(Reason.FAILED)) for _ in range(2)]
