@@ -44,10 +44,13 @@ class WaitingQueue:
         self._early_at = now
         #: Taken, and under way to nobody.
         self.waiting: collections.deque[stream_.Item] = collections.deque()
-        # The numbers of those that were taken and are not done.
+        # The numbers of those that were taken and are not done; of them those
+        # that were taken out of turn, which leave the others their room.
         self._numbers: set[int] = set()
+        self._early: set[int] = set()
         #: Bytes of them.
         self.size = 0
+        self._early_size = 0
         self._nobody = retry_.Backoff(*NOBODY_PAUSES)
         self._gone: set[store_.Holder] = set()
         self.paused_until = now
@@ -62,9 +65,10 @@ class WaitingQueue:
         return len(self._numbers)
 
     def take(self, store: store_.NotificationStore) -> None:
-        """Take copies in turn, if few are left."""
-        room = TAKEN - self.items
-        if self.exhausted or self.waiting or min(room, self._room()) <= 0:
+        """Take copies in turn, if none is left that anybody may get."""
+        room = TAKEN - self.items + len(self._early)
+        size = TAKEN_SIZE - self.size + self._early_size
+        if self.exhausted or min(room, size) <= 0 or self._any_is_free():
             return
         copies = store.take(self.number, room, self.taken, size=TAKEN_SIZE)
         self.waiting.extend(self._new(copies))
@@ -80,11 +84,11 @@ class WaitingQueue:
 
         :param additions: differs from last time if something was added
         """
-        room = 2 * TAKEN - self.items
+        room = TAKEN - len(self._early)
         if (
             self._additions == additions
             or now < self._early_at
-            or min(room, self._room() + TAKEN_SIZE) <= 0
+            or min(room, TAKEN_SIZE - self._early_size) <= 0
         ):
             return
         self._early_at = now + EARLY_PAUSE
@@ -92,19 +96,26 @@ class WaitingQueue:
         copies = store.take(
             self.number, room, after, size=TAKEN_SIZE, held=True
         )
-        self.waiting.extendleft(reversed(self._new(copies)))
+        new = self._new(copies)
+        self.waiting.extendleft(reversed(new))
+        self._early.update(item.stored.key.number for item in new)
+        self._early_size += sum(len(item.stored.body) for item in new)
         self._taken_early = max([after, *(one.key.number for one in copies)])
         if not copies:
             self._additions = additions
 
-    def _room(self) -> int:
-        """Return how many bytes there is memory for, in turn."""
-        return TAKEN_SIZE - self.size
+    def _any_is_free(self) -> bool:
+        """Return whether one waits that no listener has to be asked for."""
+        return any(item.holder is None for item in self.waiting)
 
     def drop(self, stored: store_.Stored) -> None:
         """Take note that a copy is dealt with."""
-        self._numbers.discard(stored.key.number)
-        self.size -= len(stored.body)
+        number, size = stored.key.number, len(stored.body)
+        self._numbers.discard(number)
+        self.size -= size
+        if number in self._early:
+            self._early.discard(number)
+            self._early_size -= size
 
     def is_held(self) -> bool:
         """Return whether something waits that a listener may have."""
@@ -136,7 +147,8 @@ class WaitingQueue:
         """Forget what was taken, of which nothing is under way."""
         self.waiting.clear()
         self._numbers.clear()
-        self.size = self.taken = self._taken_early = 0
+        self._early.clear()
+        self.size = self._early_size = self.taken = self._taken_early = 0
         self._additions = -1
         self.exhausted = self.partial = False
 

@@ -402,6 +402,23 @@ def test_what_is_taken_out_of_turn_is_bounded(site):
     assert queue.items <= 2 * waiting.TAKEN
 
 
+@pytest.mark.spec('NS-46', 'NS-92')
+@pytest.mark.parametrize('more', [1, 250])
+def test_member_that_is_stuck_keeps_nothing_from_another(site, more):
+    stuck = site.member(fakes.silence)
+    for _ in range(streams.WINDOW + more):
+        site.add(holder=holder(stuck))
+    site.run(2.0)
+    assert len(stuck.got) == streams.WINDOW
+    free = site.member()
+    for _ in range(600):
+        site.add()
+    site.run(10.0)
+    assert len(free.got) == 600
+    [queue] = site.drain._queues.values()
+    assert queue.items == streams.WINDOW + more
+
+
 @pytest.mark.spec('NS-50')
 def test_large_ones_are_taken_one_by_one(site):
     site.member(fakes.silence)
