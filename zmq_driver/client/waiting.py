@@ -70,7 +70,7 @@ class WaitingQueue:
         size = TAKEN_SIZE - self.size + self._early_size
         if self.exhausted or min(room, size) <= 0 or self._any_is_free():
             return
-        copies = store.take(self.number, room, self.taken, size=TAKEN_SIZE)
+        copies = store.take(self.number, room, self.taken, size=size)
         self.waiting.extend(self._new(copies))
         self.taken = max([self.taken, *(one.key.number for one in copies)])
         self.exhausted = not copies
@@ -85,17 +85,16 @@ class WaitingQueue:
         :param additions: differs from last time if something was added
         """
         room = TAKEN - len(self._early)
+        size = TAKEN_SIZE - self._early_size
         if (
             self._additions == additions
             or now < self._early_at
-            or min(room, TAKEN_SIZE - self._early_size) <= 0
+            or min(room, size) <= 0
         ):
             return
         self._early_at = now + EARLY_PAUSE
         after = max(self.taken, self._taken_early)
-        copies = store.take(
-            self.number, room, after, size=TAKEN_SIZE, held=True
-        )
+        copies = store.take(self.number, room, after, size=size, held=True)
         new = self._new(copies)
         self.waiting.extendleft(reversed(new))
         self._early.update(item.stored.key.number for item in new)

@@ -430,6 +430,19 @@ def test_large_ones_are_taken_one_by_one(site):
     assert len(stream.under_way) == 4
 
 
+@pytest.mark.spec('NS-50')
+@pytest.mark.parametrize('held', [True, False])
+def test_what_is_taken_already_counts_to_the_size(site, held):
+    member = site.member(fakes.silence)
+    had = holder(member) if held else None
+    for count in (3, 30):
+        for _ in range(count):
+            site.add(holder=had, size=waiting.TAKEN_SIZE * 3 // 10)
+        site.run(2.0)
+    [queue] = site.drain._queues.values()
+    assert queue.items == (8 if held else 4)
+
+
 def test_members_share(site):
     members = [site.member() for _ in range(3)]
     for _ in range(30):
