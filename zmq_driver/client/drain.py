@@ -218,7 +218,7 @@ class Drain:
             if queue is None:
                 self._queues[one.number] = queue_.WaitingQueue(one, now)
             else:
-                queue.exhausted = False
+                queue.look_again(one.copies, self._store.renumbers, now)
         full = len(found) >= QUEUES
         self._after = found[-1].number if full else 0
         self._look_at = now if full else now + LOOK_INTERVAL

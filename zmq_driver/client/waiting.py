@@ -14,6 +14,8 @@ TAKEN = 512
 TAKEN_SIZE = 4 * 1024 * 1024
 #: Seconds between two looks for those.
 EARLY_PAUSE = 0.25
+#: Seconds between two times that a queue is read from its beginning.
+AGAIN_PAUSE = 1.0
 #: Pauses between two looks for members of a pool that has none.
 NOBODY_PAUSES = (0.05, 1.0)
 #: Listeners of which is remembered that they cannot be asked.
@@ -41,7 +43,7 @@ class WaitingQueue:
         self._taken_early = 0
         # What had been added to the store when nothing was found so.
         self._additions = -1
-        self._early_at = now
+        self._early_at = self._again_at = now
         #: Taken, and under way to nobody.
         self.waiting: collections.deque[stream_.Item] = collections.deque()
         # The numbers of those that were taken and are not done; of them those
@@ -63,6 +65,23 @@ class WaitingQueue:
     def items(self) -> int:
         """How many were taken and are not done."""
         return len(self._numbers)
+
+    def look_again(self, copies: int, renumbers: bool, now: float) -> None:
+        """Take note that the store may have more.
+
+        :param copies: how many it has, those included that were taken
+        :param renumbers: whether all that is new has larger numbers
+        """
+        if (
+            self.exhausted
+            and copies > self.items
+            and not renumbers
+            and now >= self._again_at
+        ):
+            # They may have come from another queue, with their old numbers.
+            self.taken = 0
+            self._again_at = now + AGAIN_PAUSE
+        self.exhausted = False
 
     def take(self, store: store_.NotificationStore) -> None:
         """Take copies in turn, if none is left that anybody may get."""

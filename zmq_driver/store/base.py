@@ -172,6 +172,9 @@ class NotificationStore(abc.ABC):
     #: Whether anything can be stored. If not, senders wait for listeners.
     stores: bool = True
 
+    #: Whether a copy that is moved to another queue gets a new number there.
+    renumbers: bool = True
+
     #: Seconds between two questions whether this driver may drain now.
     standby: float = 1.0
 

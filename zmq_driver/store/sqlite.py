@@ -26,7 +26,7 @@ T = TypeVar('T')
 #: Seconds for operations that have no deadline of their own.
 TIMEOUT = 10.0
 
-#: Seconds for those that a notifier waits for, before it sends anything.
+#: Seconds for those that a notifier waits for besides sending.
 SHORT_TIMEOUT = 0.5
 
 #: Seconds between two looks for what is too old.
@@ -61,6 +61,9 @@ class SqliteStore(base.NotificationStore):
 
     Thread: any.
     """
+
+    # Messages are numbered, and have the same number in each queue.
+    renumbers = False
 
     def __init__(self, settings: base.StoreSettings) -> None:
         """Keep *settings*; no input or output happens yet."""

@@ -8,6 +8,7 @@ import zmq
 
 from tests.unit.client import fakes
 from tests.unit.client import stores
+from tests.unit.store import samples
 from zmq_driver import clock as clocks
 from zmq_driver import envelope
 from zmq_driver import errors
@@ -417,6 +418,35 @@ def test_member_that_is_stuck_keeps_nothing_from_another(site, more):
     assert len(free.got) == 600
     [queue] = site.drain._queues.values()
     assert queue.items == streams.WINDOW + more
+
+
+@pytest.mark.spec('NS-07', 'NS-08')
+@pytest.mark.parametrize('dead', [True, False])
+def test_what_comes_with_an_old_number_is_not_overlooked(site, tmp_path, dead):
+    """While a listener keeps one for long, or waits for a batch."""
+    site.store = samples.make(str(tmp_path))
+    site.drain = site.make_drain()
+    site.add('pool' if dead else None)
+    site.add()
+    pending = site.store.pending(10)
+    [queue] = [q for q in pending if (q.pool == 'pool') is dead]
+    copies = [one.key for one in site.store.take(queue.number, 1)]
+    if dead:
+        site.store.bury(copies)
+    member = site.member(fakes.silence)
+    if not dead:
+        # It was looked up before the member was there.
+        site.drain._queues[queue.number] = waiting.WaitingQueue(
+            queue, site.clock() + 5.0
+        )
+    site.run(3.0)
+    assert ids(member) == [2]
+    if dead:
+        [grave] = site.store.pending(10, dead=True)
+        assert site.store.replay(grave.number, 1) == 1
+    site.run(10.0)
+    assert ids(member) == [2, 1]
+    site.store.close()
 
 
 @pytest.mark.spec('NS-50')
