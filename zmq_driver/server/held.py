@@ -43,6 +43,10 @@ class Held:
         """Return whether anything is held; needs no lock."""
         return self._count > 0
 
+    def holds(self, routing_id: bytes) -> bool:
+        """Return whether something waits for a connection."""
+        return routing_id in self._waiting
+
     def add(self, frames: _Answer) -> bool:
         """Hold an answer; return False if it is too large, or one too many.
 

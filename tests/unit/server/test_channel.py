@@ -255,6 +255,28 @@ def test_last_words_follow_what_was_held(channel, socket):
     assert [frames[1] for frames in socket.sent] == [b'1', b'farewell']
 
 
+@pytest.mark.spec('NS-90', 'DL-70')
+def test_last_words_never_overtake_what_is_held(channel, socket, monkeypatch):
+    monkeypatch.setattr(channels, 'SETTLE', 0.0)
+    socket.full = True
+    channel.send([b'a', b'1'])
+    channel.receive()
+
+    def messages():
+        # There is room just when nobody waits for it any more.
+        socket.full = False
+        yield [b'a', b'farewell']
+        yield [b'b', b'farewell']
+
+    channel.take_leave(messages())
+    channel.close(NOW)
+    assert [frames[1] for frames in socket.sent if frames[0] == b'a'] == [
+        b'1',
+        b'farewell',
+    ]
+    assert [b'b', b'farewell'] in socket.sent
+
+
 @pytest.mark.spec('NS-90')
 def test_end_does_not_wait_for_room_for_ever(channel, socket, counts):
     socket.full = True
