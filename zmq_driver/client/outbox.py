@@ -151,6 +151,8 @@ class Outbox:
                 self.store.saw(where, [pool])
         except store_.StoreError as error:
             self._log('listener pools may be taken for gone: %s', error)
+        except Exception:
+            LOG.exception('listener pools may be taken for gone')
 
     def _leave(self, drain: drain_.Drain | None, reason: object) -> None:
         """Stop, so that another process drains."""

@@ -182,6 +182,18 @@ def test_it_drains_while_that_fails(outbox, store, drains, caplog):
     assert 'saw fails' in caplog.text
 
 
+@pytest.mark.spec('NS-49')
+def test_it_drains_although_nobody_can_say_who_is_here(outbox, drains, caplog):
+    def fail():
+        raise ValueError('a defect')
+
+    outbox.present = fail
+    outbox.start()
+    waiting.until(lambda: drains, 'its turn', 5)
+    passes(drains)
+    assert 'a defect' in caplog.text
+
+
 @pytest.mark.spec('NS-57')
 @pytest.mark.parametrize('fails', [False, True])
 def test_who_cannot_connect_leaves_it_to_another(
