@@ -5,6 +5,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import enum
+import errno
 from typing import NamedTuple
 
 import zmq
@@ -32,6 +33,13 @@ BUSY_PAUSES = (0.02, 1.0)
 REST = 1.0
 #: Seconds after which a stream that carries nothing is closed.
 IDLE = 5.0
+#: Errors of an endpoint that nobody can connect to.
+_BAD_ENDPOINT = (
+    errno.EINVAL,
+    errno.ENAMETOOLONG,
+    errno.ENODEV,
+    errno.EPROTONOSUPPORT,
+)
 
 
 class Item:
@@ -244,7 +252,11 @@ class Stream:
     def _open(self) -> None:
         try:
             self._socket = self._open_socket(self.holder.endpoint)
-        except zmq.ZMQError:
+        except zmq.ZMQError as error:
+            if error.errno in _BAD_ENDPOINT:
+                self._tries = 0
+                self._failed()
+                return
             # No descriptor is left, which says nothing about the listener.
             self.is_starved = True
             self.state = State.PAUSED

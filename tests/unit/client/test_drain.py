@@ -589,6 +589,28 @@ def test_who_has_no_descriptor_lets_another_drain(site):
     assert (ids(had), ids(other)) == ([1], [])
 
 
+@pytest.mark.spec('NS-49', 'NS-57')
+def test_endpoint_that_is_none_keeps_nobody_from_draining(site):
+    bad, good = site.member(), site.member(pool='other')
+    open_ = site.world._open
+
+    def fail(endpoint):
+        if endpoint == bad.route.endpoint:
+            raise zmq.ZMQError(errno.EINVAL)
+        return open_(endpoint)
+
+    site.world._open = fail
+    site.drain = site.make_drain()
+    site.add()
+    site.add(holder=holder(bad))
+    site.add('other')
+    site.run(5.0)
+    assert ids(good) == [3]
+    member = site.member()
+    site.run_empty()
+    assert sorted(ids(member)) == [1, 2]
+
+
 @pytest.mark.spec('NS-57')
 def test_descriptors_that_come_back_are_used(site):
     member = site.member()
