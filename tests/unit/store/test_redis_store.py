@@ -177,6 +177,33 @@ def test_nothing_is_passed_over_by_the_bound_of_size(make):
     assert sorted(found) == list(range(200))
 
 
+@pytest.mark.spec('NS-63')
+def test_what_one_has_stays_its_own_when_it_looks_again(make):
+    one, two = make(), make()
+    for number in range(10):
+        samples.add(one, number, ['a'], size=1000)
+    assert one.claim()
+    assert two.claim()
+    assert len(take(one)) == 10
+    assert taken(one, size=3000) == [0, 1, 2]
+    assert taken(two) == []
+    assert taken(one) == list(range(10))
+
+
+@pytest.mark.spec('NS-66')
+def test_all_is_put_back_however_much_it_is(make):
+    one, two = make(), make()
+    count = 1030
+    for number in range(count):
+        samples.add(one, number, ['a'])
+    assert one.claim()
+    assert two.claim()
+    first = take(one, limit=count)
+    assert len(first) == count
+    one.put_back(first[0].key.queue)
+    assert len(take(two, limit=count)) == count
+
+
 @pytest.mark.spec('NS-64')
 def test_what_is_left_in_order_is_taken_at_once(make):
     one, two = make(), make()

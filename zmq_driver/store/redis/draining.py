@@ -15,9 +15,9 @@ _COPIES = library.QUEUES + library.COPIES
 #: id, body and attempts with holder.
 #:
 #: First what the consumer has already, then what dead ones have left, then
-#: what nobody has. What was read and is too much goes to nobody, because the
-#: number of the caller may have passed it next time. What a listener may have
-#: is taken out of turn; who reads it later gives it back.
+#: what nobody has. Of that, what was read and is too much goes to nobody,
+#: because the number of the caller may have passed it next time. What a
+#: listener may have is taken out of turn; who reads it later gives it back.
 TAKE: Final = scripts.make(
     library.IF_ALIVE,
     _COPIES,
@@ -35,12 +35,12 @@ local function give(id, message)
     call('HGET', held(queue), number) or '0 '}
   size = size - #body[2][4]
 end
-local function give_all(some)
+local function give_all(some, are_new)
   for _, one in ipairs(some) do
     if room() then
       give(one[1], one[2][2])
       after = one[1]:match('^%d+')
-    elseif me ~= '' then
+    elseif are_new then
       call('XCLAIM', key, GROUP, NOBODY, 0, one[1], 'JUSTID')
     end
   end
@@ -132,7 +132,7 @@ else
   while room() do
     local new = read_new(math.min(64, limit - #found))
     if not new then break end
-    give_all(new)
+    give_all(new, true)
   end
 end
 finish()
@@ -140,14 +140,14 @@ return {name, found}
 """,
 )
 
-#: ARGV: the consumer, the queue. Lets others have what it took; returns how
-#: many.
+#: ARGV: the consumer, the queue, how many. Lets others have what it took;
+#: returns how many those were.
 PUT_BACK: Final = scripts.make(
     _QUEUES,
     """
 local key = stream(ARGV[2])
 if not name_of(ARGV[2]) then return 0 end
-local mine = call('XPENDING', key, GROUP, '-', '+', 1000, ARGV[1])
+local mine = call('XPENDING', key, GROUP, '-', '+', ARGV[3], ARGV[1])
 for _, one in ipairs(mine) do
   call('XCLAIM', key, GROUP, NOBODY, 0, one[1], 'JUSTID')
 end

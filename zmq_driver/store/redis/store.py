@@ -197,11 +197,13 @@ class RedisStore(base.NotificationStore):
     def put_back(self, queue: int) -> None:
         """Let others who drain have what this driver took of a queue."""
         if self._lease.consumer and queue in self._taken:
-            self._run(
-                'give back what was taken',
-                draining.PUT_BACK,
-                [self._lease.consumer, queue],
-            )
+            given = access_.CHUNK
+            while given == access_.CHUNK:
+                given = self._run(
+                    'give back what was taken',
+                    draining.PUT_BACK,
+                    [self._lease.consumer, queue, access_.CHUNK],
+                )
             self._taken.discard(queue)
 
     def hold(self, keys: Sequence[base.Key], holder: base.Holder) -> None:
