@@ -30,7 +30,7 @@ QUEUES = 1000
 LOOK_INTERVAL = 1.0
 #: Seconds between two looks for them at least.
 LOOK_PAUSE = 0.02
-#: Seconds that a lookup may take.
+#: Seconds that all lookups of a pass may take, or it would seem frozen.
 LOOKUP_TIMEOUT = 1.0
 #: Seconds between two looks for answers: the first after something happened,
 #: and the longest.
@@ -112,8 +112,9 @@ class Drain:
         progress = self._hear()
         self._flush()
         self._look_for_queues()
+        lookups = clock_.Deadline(LOOKUP_TIMEOUT)
         for queue in list(self._queues.values()):
-            progress = self._serve(queue) or progress
+            progress = self._serve(queue, lookups) or progress
         if self._streams.are_starved():
             raise Starved('no descriptor is left in this process')
         if progress:
@@ -228,7 +229,9 @@ class Drain:
         if len(self._queues) > 2 * QUEUES:
             self._queues = {n: q for n, q in self._queues.items() if q.items}
 
-    def _serve(self, queue: queue_.WaitingQueue) -> bool:
+    def _serve(
+        self, queue: queue_.WaitingQueue, lookups: clock_.Deadline
+    ) -> bool:
         """Send what can be sent; return whether anything was."""
         if self._clock() < queue.paused_until:
             return False
@@ -236,7 +239,7 @@ class Drain:
             if not queue.items:
                 del self._queues[queue.number]
             return False
-        routes = self._routes(queue)
+        routes = self._routes(queue, lookups)
         if routes:
             queue.found()
             # Also while one who leaves takes its time to answer.
@@ -263,8 +266,9 @@ class Drain:
             queue.take_held(self._store)
         return bool(queue.items)
 
-    def _routes(self, queue: queue_.WaitingQueue) -> Sequence[address.Route]:
-        deadline = clock_.Deadline(LOOKUP_TIMEOUT)
+    def _routes(
+        self, queue: queue_.WaitingQueue, deadline: clock_.Deadline
+    ) -> Sequence[address.Route]:
         try:
             return self._routing.find(queue.where, queue.pool, deadline)
         except matchmaker_base.MatchmakerUnavailable as error:

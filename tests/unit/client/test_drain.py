@@ -15,6 +15,7 @@ from zmq_driver import errors
 from zmq_driver.client import drain as drains
 from zmq_driver.client import stream as streams
 from zmq_driver.client import waiting
+from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.store import base
 
 Reason = envelope.NackReason
@@ -587,6 +588,32 @@ def test_who_has_no_descriptor_lets_another_drain(site):
     site.drain = site.make_drain()
     site.run_empty()
     assert (ids(had), ids(other)) == ([1], [])
+
+
+@pytest.mark.spec('NS-44', 'NS-49')
+def test_matchmaker_that_hangs_holds_up_a_pass_once(site, monkeypatch):
+    member = site.member()
+    for number in range(20):
+        where = fakes.NOTES._replace(topic=f'topic{number}.info')
+        site.add(where=where)
+    lookup = site.world.lookup
+    hung = []
+
+    def hang(where, deadline):
+        hung.append(deadline.left())
+        site.world.tick(deadline.left())
+        if where.topic != 'topic9.info':
+            raise matchmaker_base.MatchmakerUnavailable('it hangs')
+        # As of a while ago.
+        return lookup(where, deadline)
+
+    monkeypatch.setattr(drains, 'LOOKUP_TIMEOUT', 0.1)
+    monkeypatch.setattr(site.world, 'lookup', hang)
+    site.drain.run()
+    assert len(hung) == 20
+    assert sum(hung) < 0.2
+    site.drain.run()
+    assert ids(member) == [10]
 
 
 @pytest.mark.spec('NS-49', 'NS-57')
