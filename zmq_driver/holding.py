@@ -12,7 +12,9 @@ longer than libzmq does, by descriptors of ours.
 from collections.abc import Iterator
 import contextlib
 import fcntl
+import itertools
 import os
+import resource
 import socket as posix
 import sys
 import termios
@@ -26,6 +28,9 @@ from zmq_driver import inherited
 READ_TIME = 0.2
 #: Seconds between two looks.
 PAUSE = 0.005
+
+#: Of the descriptors that this process has left, the part that it may take.
+PART = 2
 
 _INT_SIZE = 4
 
@@ -42,7 +47,9 @@ class Held:
         :param ipc_endpoint: where the router is bound
         :param tcp_endpoint: where it is bound too, or ''
         """
-        self._fds = list(_copies(ipc_endpoint, tcp_endpoint))
+        copies = _copies(ipc_endpoint, tcp_endpoint)
+        # The others of this process are to find some too.
+        self._fds = list(itertools.islice(copies, _spare() // PART))
 
     def wait(self, deadline: clock.Deadline) -> None:
         """Wait until clients have read all, but for some not longer.
@@ -61,8 +68,21 @@ class Held:
             os.close(self._fds.pop())
 
 
+def _spare() -> int:
+    """Return how many descriptors this process can still open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    try:
+        used = len(os.listdir('/proc/self/fd'))  # noqa: PTH208
+    except OSError:
+        return 0
+    return max(0, limit - used)
+
+
 def _copies(ipc_endpoint: str, tcp_endpoint: str) -> Iterator[int]:
-    for fd in inherited.find_sockets(ipc_endpoint, tcp_endpoint):
+    # All of them first: a copy would be found too, and copied.
+    for fd in list(inherited.find_sockets(ipc_endpoint, tcp_endpoint)):
         # libzmq may have closed it meanwhile, or there is no descriptor left.
         with contextlib.suppress(OSError):
             copy = os.dup(fd)

@@ -98,6 +98,29 @@ def test_lack_of_descriptors_is_no_error(ends, path, monkeypatch):
 
     monkeypatch.setattr(holding.os, 'dup', refuse)
     holding.Held(f'ipc://{path}', '').wait(clock.Deadline(HANG))
+    monkeypatch.setattr(holding.os, 'listdir', refuse)
+    holding.Held(f'ipc://{path}', '').wait(clock.Deadline(HANG))
+
+
+def test_others_find_descriptors_too(ends, path, monkeypatch):
+    listener, _, _ = ends
+    with contextlib.ExitStack() as stack:
+        for _ in range(9):
+            client = stack.enter_context(posix.socket(posix.AF_UNIX))
+            client.connect(path)
+            stack.enter_context(listener.accept()[0])
+        used = len(os.listdir('/proc/self/fd'))
+        monkeypatch.setattr(
+            holding.resource, 'getrlimit', lambda _: (used + 8, used + 8)
+        )
+        held = holding.Held(f'ipc://{path}', '')
+        more = len(os.listdir('/proc/self/fd')) - used
+        held.close()
+        assert 2 <= more <= 4
+        monkeypatch.setattr(holding.resource, 'getrlimit', lambda _: (-1, -1))
+        held = holding.Held(f'ipc://{path}', '')
+        assert len(os.listdir('/proc/self/fd')) - used == 10
+        held.close()
 
 
 def test_descriptor_that_became_something_else_is_let_go(
