@@ -243,7 +243,7 @@ class Notifier:
                 LOG.debug('%s; trying elsewhere', error)
                 if not isinstance(error, errors.Busy):
                     self._routing.invalidate(where)
-            except errors.DeliveryRefused as error:
+            except (errors.DeliveryRefused, errors.DriverClosed) as error:
                 LOG.debug('%s; it is stored', error)
                 break
             except (errors.PeerLost, errors.ReplyTimeout) as error:
@@ -290,8 +290,7 @@ class Notifier:
             except store_.StoreError as error:
                 if isinstance(error, store_.StoreAway):
                     may_have_run = may_have_run or error.may_be_done
-                    if attempts.failed():
-                        attempts.pause()
+                    if attempts.failed() and _pause(attempts):
                         continue
                 elif isinstance(error, store_.StoreUncertain):
                     may_have_run = True
@@ -322,3 +321,13 @@ class Notifier:
                 '"zmq-driver notifications purge"',
                 where,
             )
+
+
+def _pause(attempts: retry_.Attempts) -> bool:
+    """Wait a moment; return whether there is a point in going on."""
+    try:
+        attempts.pause()
+    except errors.DriverClosed:
+        # That nothing was sent is not what is to be told.
+        return False
+    return True

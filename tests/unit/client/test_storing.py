@@ -238,6 +238,41 @@ class AwayStore(stores.MemoryStore):
         super().add(where, message_id, body, copies, deadline)
 
 
+@pytest.mark.spec('NS-47')
+def test_cleanup_meanwhile_does_not_deny_what_was_sent(world, store):
+    member(world, 'a')
+    request = world.sender.request
+
+    def close_then(route, *rest):
+        if route.server == 'b':
+            raise errors.DriverClosed('the transport was cleaned up')
+        return request(route, *rest)
+
+    world.sender.request = close_then
+    for name in 'bc':
+        member(world, name)
+    notify(world)
+    assert copies(store) == [('b', None)]
+    store.fails.add('add')
+    with pytest.raises(errors.DeliveryUnconfirmed, match='2 of 3'):
+        notify(world)
+
+
+@pytest.mark.spec('NS-47', 'NS-67')
+@pytest.mark.parametrize('may_be_done', [True, False])
+def test_cleanup_while_a_store_is_away_tells_what_is_known(clock, may_be_done):
+    world = fakes.World(clock, AwayStore([may_be_done] * 9))
+
+    def end(seconds):
+        raise errors.DriverClosed('the transport was cleaned up')
+
+    world.delivery._sleep = end
+    with pytest.raises(
+        errors.DeliveryUnconfirmed if may_be_done else errors.DeliveryRefused
+    ):
+        notify(world)
+
+
 @pytest.mark.spec('NS-67')
 def test_store_that_is_away_is_asked_again(clock):
     store = AwayStore([False] * 3)
