@@ -22,6 +22,7 @@ from zmq_driver import options
 from zmq_driver import report
 from zmq_driver import runtime as runtime_
 from zmq_driver.server import polling
+from zmq_driver.store import loading
 
 #: Seconds that a call may take when the caller gives no time-out; the
 #: default of oslo.messaging's rpc_response_timeout.
@@ -66,6 +67,11 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
         self._matchmaker, self._virtual_host = _matchmaker_of(
             url, self._settings
         )
+        wrong = loading.problem(
+            self._settings.notification_store, self._matchmaker
+        )
+        if wrong:
+            raise options.invalid_url(url, wrong)
         self._lock = threading.Lock()
         self._runtime: runtime_.Runtime | None = None
         self._finalizer: weakref.finalize[..., ZmqDriver] | None = None

@@ -62,6 +62,17 @@ def test_unknown_matchmaker(make):
         make('zmq:///?rpc_zmq_matchmaker=y')
 
 
+@pytest.mark.spec('NS-60')
+def test_store_that_there_is_not(make):
+    refused = oslo_messaging.InvalidTransportURL
+    with pytest.raises(refused, match="'x'; use one of: auto, none"):
+        make('zmq:///?notification_store=x')
+    with pytest.raises(refused, match='is for zmq\\+redis'):
+        make('zmq:///?notification_store=redis')
+    make('zmq+redis://localhost/?notification_store=redis')
+    make('zmq:///?notification_store=none')
+
+
 @pytest.mark.spec('LC-11')
 def test_matchmaker_may_object_to_the_url(make, monkeypatch):
     class Choosy:

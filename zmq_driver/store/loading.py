@@ -42,7 +42,31 @@ def make_store(settings: base.StoreSettings) -> base.NotificationStore:
 
     :raises RuntimeError: there is none of this name, or not for this URL
     """
+    wrong = problem(settings.options.notification_store, settings.matchmaker)
+    if wrong:
+        raise RuntimeError(wrong)
     return load_store(store_name(settings))(settings)
+
+
+def problem(name: str, matchmaker: str) -> str:
+    """Return what is wrong with a ``notification_store``; '' if nothing is.
+
+    :param matchmaker: the name of the matchmaker that goes with it
+    """
+    if name == 'auto':
+        return ''
+    try:
+        load_store(name)
+    except RuntimeError:
+        names = ', '.join(['auto', *store_names()])
+        return f'there is no notification_store {name!r}; use one of: {names}'
+    if name == 'redis' and matchmaker not in _DEFAULTS:
+        return (
+            'notification_store "redis" is for zmq+redis:// and '
+            "zmq+sentinel://: hosts that do not find each other must not see "
+            "each other's notifications"
+        )
+    return ''
 
 
 def store_name(settings: base.StoreSettings) -> str:

@@ -50,22 +50,13 @@ class RedisStore(base.NotificationStore):
     standby = 4.0
 
     def __init__(self, settings: base.StoreSettings) -> None:
-        """Keep *settings*; nothing connects yet.
-
-        :raises RuntimeError: listeners are found by something else
-        """
+        """Keep *settings*; nothing connects yet."""
         super().__init__(settings)
         options = settings.options
-        if settings.matchmaker == 'redis':
-            servers = targets.redis_server(settings.url, options)
-        elif settings.matchmaker == 'sentinel':
+        if settings.matchmaker == 'sentinel':
             servers = targets.sentinel_group(settings.url, options)
         else:
-            raise RuntimeError(
-                'notification_store "redis" is for zmq+redis:// and '
-                'zmq+sentinel://: hosts that do not find each other must not '
-                'see each other\'s notifications'
-            )
+            servers = targets.redis_server(settings.url, options)
         self._access = access_.Access(servers, options, settings.virtual_host)
         self._bounds = bounds.Bounds(options, str(self._access))
         self._durable = durable.DurablePools(options)
