@@ -176,9 +176,11 @@ class Ordeal:
                 continue
             dies = slot.life in self._killed
             if not dies and (status != 0 or slot.until is None):
+                told = slot.program.errors()
+                # What libzmq says before it aborts comes first.
                 self._stuck.append(
-                    f'{slot.life} ended with {status}: '
-                    + slot.program.errors()[-1500:]
+                    f'{slot.life} ended with {status}: {told[:1500]} ... '
+                    f'{told[1500:][-1500:]}'
                 )
             self._gone(slot, self._rng.uniform(*ABSENCES))
 
