@@ -22,8 +22,10 @@ from zmq_driver.store import base as store_
 
 LOG = logging.getLogger(__name__)
 
-#: Pauses after the store has failed.
-STORE_PAUSES = (0.1, 5.0)
+#: Pauses after the store has failed. The longest is shorter than what a lease
+#: lasts without renewal, and than a listener that ends waits to be asked: who
+#: drains goes on when the store is back, and nobody has to take over.
+STORE_PAUSES = (0.1, 1.0)
 #: Seconds between two times that the store is told who listens here; less if
 #: pools are forgotten soon.
 PRESENCE = 1.0
