@@ -80,7 +80,7 @@ class Drain:
         """Begin with nothing taken.
 
         :param open_socket: opens a socket to an endpoint, which can queue
-            ``sockets.PIPE_STREAMED`` messages
+            ``socket_options.PIPE_STREAMED`` messages
         :param max_deliveries: how many listeners a copy is given before it
             becomes a dead letter
         """

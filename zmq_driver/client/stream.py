@@ -22,8 +22,9 @@ from zmq_driver.store import base as store_
 
 #: Notifications, and their bytes, that one listener is given at once. What
 #: it has not handled it holds in its backlog. The socket must be able to
-#: queue more than twice as many (sockets.PIPE_STREAMED), because libzmq takes
-#: note late of what has gone, and a full queue looks like a lost connection.
+#: queue more than twice as many (socket_options.PIPE_STREAMED), because libzmq
+#: takes note late of what has gone, and a full queue looks like a lost
+#: connection.
 WINDOW = 256
 WINDOW_SIZE = 16 * 1024 * 1024
 #: Pauses before a listener that was busy is given more.

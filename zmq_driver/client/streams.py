@@ -38,7 +38,7 @@ class Streams:
         """Begin with none.
 
         :param open_socket: opens a socket to an endpoint, which can queue
-            ``sockets.PIPE_STREAMED`` messages
+            ``socket_options.PIPE_STREAMED`` messages
         """
         self._routing = routing
         self._open_socket = open_socket

@@ -146,7 +146,7 @@ class UnstoredNotifier:
     ) -> None:
         """Send to one pool.
 
-        :raises delivery.Undelivered: no member has it
+        :raises request.Undelivered: no member has it
         :raises oslo_messaging.MessagingException: as its ``may_have_run``
             says
         """

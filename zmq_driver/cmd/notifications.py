@@ -190,7 +190,8 @@ class Purge(_Notifications):
 class Replay(_Notifications):
     """Send dead letters to the listeners of their pools again.
 
-    Some service of this host does it, as with all that is stored.
+    Some service does it that uses the same store: one of this host, or with
+    Redis any.
 
     Thread: owner only (the main thread).
     """
