@@ -15,6 +15,7 @@ import fcntl
 import itertools
 import os
 import resource
+import select
 import socket as posix
 import sys
 import termios
@@ -23,8 +24,9 @@ import time
 from zmq_driver import clock
 from zmq_driver import inherited
 
-#: Seconds that a client has to read what has reached its process. Its thread
-#: is waiting for it, and needs no more than its turn on a processor.
+#: Seconds that clients have to read what has reached their processes, since
+#: one of them did. Their threads are waiting for it, and need no more than
+#: their turns on a processor.
 READ_TIME = 0.2
 #: Seconds between two looks.
 PAUSE = 0.005
@@ -52,15 +54,20 @@ class Held:
         self._fds = list(itertools.islice(copies, _spare() // PART))
 
     def wait(self, deadline: clock.Deadline) -> None:
-        """Wait until clients have read all, but for some not longer.
+        """Wait until clients have read all, and for a while for the rest.
 
-        :param deadline: of those that do not take what was sent
+        :param deadline: of those that do not take what was sent, or slowly
         """
-        if not self._fds:
-            return
-        while any(map(_is_unread, self._fds)) and not deadline.passed():
+        kept = self._fds
+        quiet = clock.Deadline(READ_TIME)
+        while kept and not quiet.passed():
             time.sleep(PAUSE)
-        time.sleep(READ_TIME)
+            left = _open_ones(kept)
+            # Who has read the farewell closes its end.
+            is_going_on = len(left) < len(kept) or any(map(_is_unread, left))
+            if is_going_on and not deadline.passed():
+                quiet = clock.Deadline(READ_TIME)
+            kept = left
 
     def close(self) -> None:
         """Let them end."""
@@ -101,6 +108,15 @@ def _is_connection(fd: int) -> bool:
         return not socket.getsockopt(posix.SOL_SOCKET, posix.SO_ACCEPTCONN)
     finally:
         socket.detach()
+
+
+def _open_ones(fds: list[int]) -> list[int]:
+    """Return those whose other end has not closed the connection."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLRDHUP)
+    closed = {fd for fd, _ in poll.poll(0)}
+    return [fd for fd in fds if fd not in closed]
 
 
 def _is_unread(fd: int) -> bool:

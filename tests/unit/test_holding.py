@@ -18,7 +18,7 @@ HANG = 30.0
 
 @pytest.fixture(autouse=True)
 def read_time(monkeypatch):
-    monkeypatch.setattr(holding, 'READ_TIME', 0.0)
+    monkeypatch.setattr(holding, 'READ_TIME', 0.02)
 
 
 @pytest.fixture
@@ -78,11 +78,49 @@ def test_wait_ends_when_the_client_has_taken_all(ends, held):
 
 
 def test_client_has_a_moment_to_read(ends, held, monkeypatch):
-    pauses = []
-    monkeypatch.setattr(holding.time, 'sleep', pauses.append)
-    monkeypatch.setattr(holding, 'READ_TIME', 7.0)
-    held.wait(clock.Deadline(HANG))
-    assert pauses == [7.0]
+    moment = clock.Deadline(0.3)
+    monkeypatch.setattr(holding, 'READ_TIME', 0.3)
+    held.wait(clock.Deadline(0.0))
+    assert moment.passed()
+
+
+def test_wait_ends_when_all_clients_have_closed(ends, held, monkeypatch):
+    _, _, client = ends
+    monkeypatch.setattr(holding, 'READ_TIME', 2 * HANG)
+    end = clock.Deadline(HANG)
+    client.close()
+    held.wait(end)
+    assert not end.passed()
+
+
+def test_as_long_as_clients_close_the_others_may_read(path, ends, monkeypatch):
+    """One of them closes right before each time that has passed."""
+    listener, _, first = ends
+    clients = [first]
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            clients.append(stack.enter_context(posix.socket(posix.AF_UNIX)))
+            clients[-1].connect(path)
+            stack.enter_context(listener.accept()[0])
+        held = holding.Held(f'ipc://{path}', '')
+        stack.callback(held.close)
+        now = [0.0]
+        deadline = clock.Deadline
+        monkeypatch.setattr(
+            holding.clock,
+            'Deadline',
+            lambda timeout: deadline(timeout, lambda: now[0]),
+        )
+        monkeypatch.setattr(holding, 'READ_TIME', 1.0)
+
+        def sleep(_):
+            now[0] += 0.9
+            if len(clients) > 1:
+                clients.pop().close()
+
+        monkeypatch.setattr(holding.time, 'sleep', sleep)
+        held.wait(holding.clock.Deadline(HANG))
+    assert now[0] == pytest.approx(0.9 * 6)
 
 
 def test_without_connections_nothing_is_waited_for(path, monkeypatch):

@@ -133,7 +133,10 @@ class Outbox:
                     self._log('stored notifications wait: %s', error)
                     pause = backoff.pause()
                 except Exception:
-                    LOG.exception('the outbox goes on after an error')
+                    # What it has in its hands is not certain any more.
+                    LOG.exception('the outbox begins anew after an error')
+                    _close(drain)
+                    drain = None
                     pause = backoff.pause()
                 rest = clock.Deadline(pause)
                 self._wait(min(pause, self._presence), drain is None)
@@ -163,10 +166,7 @@ class Outbox:
         self._log(
             'another process brings stored notifications now: %s', reason
         )
-        try:
-            drain.close(clock.Deadline(0.0))
-        except store_.StoreError as error:
-            LOG.debug('what was delivered is asked for again: %s', error)
+        _close(drain)
 
     def _wait(self, pause: float, standby: bool) -> None:
         deadline = clock.Deadline(pause)
@@ -188,3 +188,11 @@ class Outbox:
 
     def _standby(self) -> float:
         return self.store.standby * random.uniform(0.5, 1.0)
+
+
+def _close(drain: drain_.Drain | None) -> None:
+    if drain is not None:
+        try:
+            drain.close(clock.Deadline(0.0))
+        except store_.StoreError as error:
+            LOG.debug('what was delivered is asked for again: %s', error)
