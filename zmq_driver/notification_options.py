@@ -101,7 +101,7 @@ OPTIONS = [
     ),
     option_types.seconds(
         'notification_direct_timeout',
-        0.05,
+        0.5,
         0.001,
         help='Seconds within which a listener must have handled a '
         'notification that it is sent directly; beyond that, it is stored '
@@ -137,5 +137,5 @@ class NotificationSettings:
     notification_store_max_age: float = _WEEK
     notification_store_overflow: str = 'refuse'
     notification_pool_retention: float = _WEEK
-    notification_direct_timeout: float = 0.05
+    notification_direct_timeout: float = 0.5
     notification_max_deliveries: int = 10

@@ -20,6 +20,7 @@ from zmq_driver.client import request as request_
 from zmq_driver.client import retry as retry_
 from zmq_driver.client import routing as routing_
 from zmq_driver.client import sender as sender_
+from zmq_driver.client import slow_pools
 from zmq_driver.client import unstored as unstored_
 from zmq_driver.matchmaker import base as matchmaker_base
 from zmq_driver.store import base as store_
@@ -28,11 +29,6 @@ LOG = logging.getLogger(__name__)
 
 _FLAGS = envelope.NOTIFICATION | envelope.WANT_ACK
 
-#: Seconds for which a pool that did not answer in time is not waited for:
-#: what is for it goes to the store at once.
-SLOW_TTL = 0.5
-#: Pools of which that is remembered.
-MAX_SLOW = 10000
 #: Addresses of which the durable pools are remembered.
 MAX_KNOWN = 10000
 #: Addresses of which is remembered that it was told that nobody is known.
@@ -69,11 +65,9 @@ class Notifier:
         self._store = outbox.store
         self._direct_timeout = direct_timeout
         self._lock = threading.Lock()
-        self._clock = clock
         # The durable pools as they were read last; written under the lock.
         self._known: dict[address.Address, frozenset[str]] = {}
-        # Until when; written under the lock.
-        self._slow: dict[tuple[address.Address, str], float] = {}
+        self._slow = slow_pools.SlowPools(clock)
         self._told: cachetools.LRUCache[address.Address, bool] = (
             cachetools.LRUCache(MAX_TOLD)
         )
@@ -211,7 +205,7 @@ class Notifier:
         """Send to each pool; return what is to be stored."""
         copies = []
         for index, pool in enumerate(pools):
-            if self._is_slow(where, pool):
+            if self._slow.contains(where, pool):
                 copies.append(store_.Copy(pool))
                 continue
             # One pool that does not answer leaves the others their share.
@@ -238,7 +232,7 @@ class Notifier:
             try:
                 self._sender.request(route, request, deadline)
             except errors.NoTimeLeft:
-                break
+                pass
             except (errors.PeerNotReady, errors.Refused) as error:
                 LOG.debug('%s; trying elsewhere', error)
                 if not isinstance(error, errors.Busy):
@@ -248,25 +242,17 @@ class Notifier:
                 break
             except (errors.PeerLost, errors.ReplyTimeout) as error:
                 LOG.debug('%s; it is stored', error)
-                self._note_slow(where, pool)
+                self._slow.late(where, pool)
                 holder = store_.Holder(route.endpoint, route.incarnation)
                 return store_.Copy(pool, holder)
             else:
+                self._slow.in_time(where, pool)
                 return None
             if deadline.passed():
+                # What comes next must not overtake it.
+                self._slow.late(where, pool)
                 break
         return store_.Copy(pool)
-
-    def _is_slow(self, where: address.Address, pool: str) -> bool:
-        until = self._slow.get((where, pool))
-        return until is not None and self._clock() < until
-
-    def _note_slow(self, where: address.Address, pool: str) -> None:
-        until = self._clock() + SLOW_TTL
-        with self._lock:
-            if len(self._slow) >= MAX_SLOW:
-                self._slow.clear()
-            self._slow[where, pool] = until
 
     def _keep(
         self,

@@ -8,6 +8,7 @@ from tests.unit.client import stores
 from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver.client import notifier as notifiers
+from zmq_driver.client import slow_pools
 from zmq_driver.store import base
 
 
@@ -91,20 +92,21 @@ def test_late_pool_is_not_waited_for_again_for_a_while(world, store):
         notify(world)
     assert world.clock() == start
     assert copies(store) == [('a', holder(late)), *[('a', None)] * 10]
-    world.tick(notifiers.SLOW_TTL)
+    world.tick(slow_pools.FIRST_PAUSE)
     late.answer = fakes.ack
     notify(world)
     assert len(store.rows) == 11
 
 
 @pytest.mark.spec('NS-46')
-def test_pools_that_were_late_are_forgotten_at_a_bound(
-    world, store, monkeypatch
-):
-    monkeypatch.setattr(notifiers, 'MAX_SLOW', 2)
-    for n in range(5):
-        world.notifier._note_slow(fakes.NOTES, str(n))
-    assert len(world.notifier._slow) == 1
+def test_nothing_overtakes_what_could_not_be_sent_in_time(world, store):
+    late = member(world, 'a')
+    late.connects = None
+    notify(world)
+    late.connects = True
+    notify(world)
+    assert copies(store) == [('a', None)] * 2
+    assert not late.got
 
 
 @pytest.mark.spec('NS-40')

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listener pools that did not handle a notification in time."""
+
+import random
+import threading
+
+from zmq_driver import address
+from zmq_driver import clock as clock_
+
+#: Seconds for which a pool is not waited for, the first time and at most.
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+#: Pools of which that is remembered.
+MAX_POOLS = 10000
+
+
+class SlowPools:
+    """Keeps notifiers from waiting for the same slow pool again and again.
+
+    What is for it goes to the store at once, for a pause that doubles, with
+    jitter, as long as it goes on to be late. So those that are slow by
+    nature, such as listeners for batches, cost a notifier little; and what
+    comes behind a notification that was late does not overtake it.
+
+    Thread: any.
+    """
+
+    def __init__(self, clock: clock_.Clock) -> None:
+        """Take all pools for fast."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        # The pause, and until when; written under the lock.
+        self._slow: dict[tuple[address.Address, str], tuple[float, float]] = {}
+
+    def contains(self, where: address.Address, pool: str) -> bool:
+        """Return whether not to wait for a pool now."""
+        found = self._slow.get((where, pool))
+        return found is not None and self._clock() < found[1]
+
+    def late(self, where: address.Address, pool: str) -> None:
+        """Take note that a pool did not answer in time."""
+        now = self._clock()
+        with self._lock:
+            pause, until = self._slow.get((where, pool), (0.0, 0.0))
+            if now < until:
+                # Others have waited at the same time, which counts once.
+                return
+            pause = min(LONGEST_PAUSE, 2 * pause) if pause else FIRST_PAUSE
+            if len(self._slow) >= MAX_POOLS:
+                self._slow.clear()
+            until = now + pause * random.uniform(0.5, 1.0)
+            self._slow[where, pool] = pause, until
+
+    def in_time(self, where: address.Address, pool: str) -> None:
+        """Take note that a pool is fast."""
+        if self._slow:
+            with self._lock:
+                self._slow.pop((where, pool), None)
