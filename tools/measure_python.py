@@ -20,6 +20,7 @@ import cProfile
 import gc
 import os
 import pstats
+import sys
 import time
 
 from oslo_config import cfg
@@ -157,4 +158,5 @@ def main():
 if __name__ == '__main__':
     main()
     # What was replaced cannot be ended in an orderly way.
+    sys.stdout.flush()
     os._exit(0)
