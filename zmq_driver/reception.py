@@ -140,10 +140,13 @@ class Reception:
             if isinstance(listener, listener_.NotificationListener):
                 listener.give_back()
 
-    def settle(self, deadline: clock.Deadline) -> None:
-        """Wait for those who may ask what became of their messages."""
+    def settle(self, takeover: float, deadline: clock.Deadline) -> None:
+        """Wait for those who may ask what became of their messages.
+
+        :param takeover: seconds for which they may come
+        """
         if self.router is not None:
-            self.router.unheard.wait(deadline)
+            self.router.unheard.wait(takeover, deadline)
 
     def present(self) -> list[tuple[address.Address, str]]:
         """Return the listener pools that have members here."""

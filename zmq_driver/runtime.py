@@ -193,7 +193,7 @@ class Runtime:
         statistics.withdraw(self)
         self.reception.withdraw(deadline)
         self.reception.give_back()
-        self.reception.settle(deadline)
+        self.reception.settle(self._store.takeover, deadline)
         self._outbox.close(deadline)
         self.matchmaker.close(deadline)
         for abandoned in self.pool.close(deadline):
@@ -229,7 +229,7 @@ class Runtime:
             their clients have not read
         """
         self.reception.give_back()
-        self.reception.settle(deadline)
+        self.reception.settle(self._store.takeover, deadline)
         left = self.reception.unfinished.count
         if left:
             LOG.warning(

@@ -10,6 +10,11 @@ import itertools
 #: killed within them, nobody can know that it was done.
 ACKNOWLEDGED_WITHIN = 0.5
 
+#: Seconds after the return of a store that was away until everything is
+#: written down that was done meanwhile, and until notify() never fails.
+RECORDED_WITHIN = 1.5
+RECOVERED_WITHIN = 6.0
+
 #: Seconds past the deadline of notify() after which it hung.
 HUNG_AFTER = 1.0
 
@@ -57,6 +62,9 @@ class Verdict:
     #: that, so that nobody was told. Another one was given it.
     interrupted: int = 0
     unacknowledged: int = 0
+    #: It was killed while the store was away, in which it should have been
+    #: written down that the endpoint had handled it. Likewise.
+    unrecorded: int = 0
     #: An accepted one that a listener pool has not handled.
     lost: int = 0
     #: Handled again by the same process, or by another one of the pool.
@@ -149,8 +157,8 @@ class Deliveries:
         """Return the verdict.
 
         :param killed: when SIGKILL was sent, by the process' name
-        :param away: beginning and end of the times in which notify() may
-            fail, because the store's server is away
+        :param away: beginning and end of the times in which the store's
+            server was away
         :param deadline: seconds that notify() may take
         """
         verdict = Verdict(
@@ -176,7 +184,8 @@ class Deliveries:
                     f'{pool!r}: {self._runs[pool].get(name)}',
                 )
             for name, runs in self._runs[pool].items():
-                _judge_runs(verdict, f'{name} in pool {pool!r}', runs, killed)
+                what = f'{name} in pool {pool!r}'
+                _judge_runs(verdict, what, runs, killed, away)
         return verdict
 
     def _judge_failure(self, verdict, name, record, away):
@@ -187,7 +196,10 @@ class Deliveries:
             self._runs[pool].get(name) for pool in self._pools
         ):
             verdict.add('lied', text)
-        if not any(begin <= record['t'] <= end for begin, end in away):
+        if not any(
+            begin <= record['t'] <= end + RECOVERED_WITHIN
+            for begin, end in away
+        ):
             verdict.add('errors', text)
 
 
@@ -196,7 +208,7 @@ def _process(name):
     return name.rsplit('-', 1)[0]
 
 
-def _judge_runs(verdict, what, runs, killed):
+def _judge_runs(verdict, what, runs, killed, away):
     done = []
     for run in sorted(runs, key=lambda run: run.begun):
         if run.ended is None:
@@ -220,6 +232,12 @@ def _judge_runs(verdict, what, runs, killed):
             and second.begun >= death
         ):
             verdict.unacknowledged += 1
+        elif death is not None and any(
+            begin <= first.ended + ACKNOWLEDGED_WITHIN
+            and death <= end + RECORDED_WITHIN
+            for begin, end in away
+        ):
+            verdict.unrecorded += 1
         else:
             if death is not None:
                 text += f'; the first was killed at {death:.3f}'

@@ -43,8 +43,6 @@ START_TIMEOUT = 120.0
 #: Seconds that a process may take to end in an orderly way. An endpoint is
 #: waited for, and a store that is away.
 END_TIMEOUT = 30.0
-#: Seconds after its return in which Redis may still be missed.
-REDIS_RECOVERY = 6.0
 #: Seconds for which more than is expected is waited for in the end.
 SURPLUS = 3.0
 #: By how much longer a run may take until enough has been accepted.
@@ -265,9 +263,7 @@ class Ordeal:
         self._redis.start()
         self._redis_away = False
         self._tell('redis is back')
-        self._outages.append(
-            (self._redis_gone, time.monotonic() + REDIS_RECOVERY)
-        )
+        self._outages.append((self._redis_gone, time.monotonic()))
         self._later(self._rng.uniform(*REDIS_PAUSES), self._fault_redis)
 
     # -- the run

@@ -20,6 +20,7 @@ from tests.fixtures import waiting
 from tests.unit.server import fakes
 from zmq_driver import address
 from zmq_driver import clock
+from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver import inherited
 from zmq_driver import ipc
@@ -28,8 +29,12 @@ from zmq_driver import pool
 from zmq_driver import runtime
 from zmq_driver import socket_options
 from zmq_driver import statistics
+from zmq_driver.client import drain
 from zmq_driver.matchmaker import local
 from zmq_driver.matchmaker import sweep
+from zmq_driver.store import sqlite
+from zmq_driver.store.redis import lease
+from zmq_driver.store.redis import store as redis_store
 
 WHERE = address.Address(address.Scope.RPC, 'exchange', 'topic')
 EVENTS = address.Address(address.Scope.NOTIFICATION, 'exchange', 'topic.info')
@@ -148,6 +153,28 @@ def test_closed_runtime_takes_no_listener(make):
         one.listen_for_notifications([EVENTS], '')
     with pytest.raises(errors.DriverClosed):
         one._sleep(30)
+
+
+@pytest.mark.spec('NS-56')
+def test_close_waits_for_whoever_takes_over(make):
+    one = make()
+    one.listen_for_notifications([EVENTS], 'pool')
+    one._store.takeover = 30.0
+    unheard = one.reception.router.unheard
+    unheard.lost(envelope.encode_ack(bytes(16)))
+    closing = threading.Thread(target=one.close, args=[clock.Deadline(20)])
+    closing.start()
+    closing.join(0.3)
+    assert closing.is_alive()
+    unheard.asked(bytes(16))
+    closing.join(10)
+    assert not closing.is_alive()
+
+
+@pytest.mark.spec('NS-56')
+def test_redis_store_is_taken_over_when_a_lease_has_ended():
+    assert redis_store.RedisStore.takeover > lease.TTL + drain.LOOK_INTERVAL
+    assert sqlite.SqliteStore.takeover > 2.0
 
 
 @pytest.mark.spec('PL-39')

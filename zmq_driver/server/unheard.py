@@ -8,10 +8,6 @@ import time
 from zmq_driver import clock as clock_
 from zmq_driver import envelope
 
-#: Seconds for which a sender may come and ask. The process that drains looks
-#: five times a second for what was stored; if it has just ended, it takes up
-#: to two seconds until another one does (NS-44).
-TTL = 3.0
 #: Messages that are remembered; the oldest are forgotten first.
 MAX_LOST = 10_000
 #: Seconds between two looks while they are waited for.
@@ -61,15 +57,21 @@ class Unheard:
             with self._lock:
                 self._lost.pop(message_id, None)
 
-    def is_any(self) -> bool:
-        """Return whether somebody may still ask."""
+    def is_any(self, ttl: float) -> bool:
+        """Return whether somebody may still ask.
+
+        :param ttl: seconds for which that may happen
+        """
         with self._lock:
             if not self._lost:
                 return False
             newest = self._lost[next(reversed(self._lost))]
-        return self._clock() - newest < TTL
+        return self._clock() - newest < ttl
 
-    def wait(self, deadline: clock_.Deadline) -> None:
-        """Wait until nobody is expected to ask any more."""
-        while self.is_any() and not deadline.passed():
+    def wait(self, ttl: float, deadline: clock_.Deadline) -> None:
+        """Wait until nobody is expected to ask any more.
+
+        :param ttl: as for :meth:`is_any`
+        """
+        while self.is_any(ttl) and not deadline.passed():
             time.sleep(min(PAUSE, deadline.left()))

@@ -178,6 +178,10 @@ class NotificationStore(abc.ABC):
     #: Seconds between two questions whether this driver may drain now.
     standby: float = 1.0
 
+    #: Seconds until somebody else has what was under way for a driver that
+    #: ended while it drained.
+    takeover: float = 3.0
+
     def __init__(self, settings: StoreSettings) -> None:
         """Keep *settings*; no input or output happens yet."""
         self.settings = settings

@@ -124,6 +124,20 @@ def test_death_excuses_no_other_duplicate(accepted, death):
 
 
 @pytest.mark.spec('FL-19')
+def test_listener_killed_while_the_store_was_away(accepted):
+    accepted.sight(*SEEN)
+    accepted.sight(('begun', 6.0), ('seen', 6.1), by='l.2')
+    killed = {'l.1': 4.0}
+    verdict, defects = accepted.judge(killed, away=[(1.2, 3.0)])
+    assert defects == {}
+    assert verdict.unrecorded == 1
+    # It was back before, or it went after everything was written down.
+    for away in (0.2, 0.8), (1.2, 2.0), (2.0, 5.0):
+        _, defects = accepted.judge(killed, away=[away])
+        assert defects == {'duplicates': 1}
+
+
+@pytest.mark.spec('FL-19')
 def test_interrupted_is_no_duplicate(accepted):
     accepted.sight(('begun', 1.0))
     accepted.sight(('begun', 2.0), ('seen', 2.1), by='l.2')
@@ -171,6 +185,11 @@ def test_errors_are_allowed_while_the_store_is_away(journals):
     assert defects == {}
     assert verdict.refused == 1
     _, defects = journals.judge(away=[(2.5, 3.5)])
+    assert defects == {'errors': 1}
+    late = 2.0 - deliveries.RECOVERED_WITHIN
+    _, defects = journals.judge(away=[(late - 1.0, late + 0.1)])
+    assert defects == {}
+    _, defects = journals.judge(away=[(late - 1.0, late - 0.1)])
     assert defects == {'errors': 1}
 
 

@@ -49,6 +49,9 @@ class RedisStore(base.NotificationStore):
     # Many may wait, and each asks.
     standby = 4.0
 
+    # Who drains looks once a second.
+    takeover = lease_.TTL + 2.0
+
     def __init__(self, settings: base.StoreSettings) -> None:
         """Keep *settings*; nothing connects yet."""
         super().__init__(settings)
