@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         '--share',
         default='1/1',
-        help='n/m: run each m-th test module, beginning with the n-th',
+        help='n/m: run each m-th test, beginning with the n-th',
     )
 
 
@@ -47,12 +47,11 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     number, count = map(int, config.getoption('--share').split('/'))
-    modules = sorted({str(item.path) for item in items})
-    mine = set(modules[number - 1 :: count])
-    left_out = [item for item in items if str(item.path) not in mine]
+    mine = items[number - 1 :: count]
+    left_out = [item for item in items if item not in mine]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if str(item.path) in mine]
+        items[:] = mine
 
 
 def pytest_report_header() -> str:
