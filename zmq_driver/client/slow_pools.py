@@ -7,8 +7,10 @@ import threading
 from zmq_driver import address
 from zmq_driver import clock as clock_
 
-#: Seconds for which a pool is not waited for, the first time and at most.
-FIRST_PAUSE = 1.0
+#: Seconds for which a pool is not waited for, the first time and at most. The
+#: first is several times what finding out costs
+#: (``notification_direct_timeout``): to store meanwhile costs little.
+FIRST_PAUSE = 4.0
 LONGEST_PAUSE = 30.0
 #: Pools of which that is remembered.
 MAX_POOLS = 10000
