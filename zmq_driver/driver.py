@@ -67,11 +67,10 @@ class ZmqDriver(_oslo.BaseDriver):  # type: ignore[misc]
         self._matchmaker, self._virtual_host = _matchmaker_of(
             url, self._settings
         )
-        wrong = loading.problem(
-            self._settings.notification_store, self._matchmaker
-        )
-        if wrong:
-            raise options.invalid_url(url, wrong)
+        try:
+            loading.choose(self._settings.notification_store, self._matchmaker)
+        except RuntimeError as error:
+            raise options.invalid_url(url, str(error)) from None
         self._lock = threading.Lock()
         self._runtime: runtime_.Runtime | None = None
         self._finalizer: weakref.finalize[..., ZmqDriver] | None = None
@@ -326,12 +325,12 @@ def _matchmaker_of(
     _, plus, suffix = str(url.transport).partition('+')
     name = suffix if plus else settings.rpc_zmq_matchmaker
     try:
-        matchmaker = runtime_.load_matchmaker(name)
+        matchmaker = runtime_.MATCHMAKERS.load(name)
     except RuntimeError:
         raise options.invalid_url(
             url,
             f'there is no matchmaker {name!r}; use one of: '
-            f'{", ".join(runtime_.matchmaker_names())}',
+            f'{", ".join(runtime_.MATCHMAKERS.names())}',
         ) from None
     problem = matchmaker.check_url(url)
     if problem:

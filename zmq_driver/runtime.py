@@ -8,12 +8,8 @@ import gc
 import logging
 import os
 import threading
-from typing import Any
-from typing import cast
 
 import oslo_messaging
-from stevedore import driver as stevedore_driver
-from stevedore import extension as stevedore_extension
 
 from zmq_driver import address
 from zmq_driver import clock
@@ -23,6 +19,7 @@ from zmq_driver import errors
 from zmq_driver import exiting
 from zmq_driver import ipc
 from zmq_driver import options
+from zmq_driver import plugins
 from zmq_driver import pool as pool_
 from zmq_driver import reception
 from zmq_driver import report
@@ -42,8 +39,10 @@ from zmq_driver.store import loading
 
 LOG = logging.getLogger(__name__)
 
-#: The stevedore namespace of matchmakers.
-MATCHMAKERS = 'zmq_driver.matchmakers'
+#: The matchmakers that are installed.
+MATCHMAKERS: plugins.Namespace[matchmaker_base.Matchmaker] = plugins.Namespace(
+    'zmq_driver.matchmakers'
+)
 #: Seconds that there are in :meth:`Runtime.close`, after all its waits, to
 #: close what is left.
 LAST_TIMEOUT = 0.8
@@ -287,7 +286,7 @@ class Runtime:
         url: oslo_messaging.TransportURL | None,
     ) -> matchmaker_cache.CachedMatchmaker:
         settings = self._settings
-        kind = load_matchmaker(name)
+        kind = MATCHMAKERS.load(name)
         self._spans_hosts = kind.spans_hosts
         backend = kind(
             matchmaker_base.MatchmakerSettings(
@@ -341,23 +340,3 @@ class Runtime:
     def _sleep(self, seconds: float) -> None:
         if self._closing.wait(seconds):
             raise errors.DriverClosed('the transport was cleaned up')
-
-
-def load_matchmaker(name: str) -> type[matchmaker_base.Matchmaker]:
-    """Return the matchmaker that an entry point names.
-
-    :raises RuntimeError: there is none of this name
-    """
-    manager: stevedore_driver.DriverManager[Any] = (
-        stevedore_driver.DriverManager(MATCHMAKERS, name)
-    )
-    matchmaker: Any = manager.driver
-    return cast('type[matchmaker_base.Matchmaker]', matchmaker)
-
-
-def matchmaker_names() -> list[str]:
-    """Return the names of all matchmakers that are installed."""
-    manager: stevedore_extension.ExtensionManager[Any] = (
-        stevedore_extension.ExtensionManager(MATCHMAKERS)
-    )
-    return sorted(manager.names())

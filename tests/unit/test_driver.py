@@ -10,6 +10,7 @@ import pytest
 
 from zmq_driver import driver
 from zmq_driver import errors
+from zmq_driver import plugins
 
 
 @pytest.fixture
@@ -80,11 +81,32 @@ def test_matchmaker_may_object_to_the_url(make, monkeypatch):
         def check_url(cls, url):
             return 'name a host'
 
-    monkeypatch.setattr(driver.runtime_, 'load_matchmaker', lambda n: Choosy)
+    monkeypatch.setattr(
+        driver.runtime_.MATCHMAKERS, 'load', lambda name: Choosy
+    )
     with pytest.raises(
         oslo_messaging.InvalidTransportURL, match='name a host'
     ):
         make()
+
+
+def test_drivers_load_each_once(make, monkeypatch, tmp_path):
+    loaded = []
+
+    def load(namespace, name):
+        loaded.append((namespace, name))
+        return real(namespace, name)
+
+    real = plugins.stevedore_driver.DriverManager
+    monkeypatch.setattr(plugins.stevedore_driver, 'DriverManager', load)
+    for namespace in (driver.runtime_.MATCHMAKERS, driver.loading.STORES):
+        monkeypatch.setattr(namespace, '_loaded', {})
+    for _ in range(2):
+        make(f'zmq:///?rpc_zmq_ipc_dir={tmp_path}/zmq').runtime()
+    assert sorted(loaded) == [
+        ('zmq_driver.matchmakers', 'local'),
+        ('zmq_driver.notification_stores', 'sqlite'),
+    ]
 
 
 @pytest.mark.spec('LC-03')

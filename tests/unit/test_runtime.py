@@ -367,10 +367,3 @@ def test_directory_that_cannot_be_used_opens_nothing(make, directory):
     with pytest.raises(ipc.IpcDirectoryError):
         make(path=directory / 'missing' / 'zmq')
     assert not list(directory.iterdir())
-
-
-def test_matchmakers_are_found_by_name():
-    assert 'local' in runtime.matchmaker_names()
-    assert runtime.load_matchmaker('local').__name__ == 'LocalMatchmaker'
-    with pytest.raises(RuntimeError, match='nonsense'):
-        runtime.load_matchmaker('nonsense')

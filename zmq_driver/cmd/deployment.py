@@ -139,7 +139,7 @@ class Deployment:
 
         :raises RuntimeError: there is none of this name
         """
-        kind = runtime.load_matchmaker(self.matchmaker)
+        kind = runtime.MATCHMAKERS.load(self.matchmaker)
         virtual_host = kind.virtual_host(self.url)
         return loading.make_store(
             store_base.StoreSettings(
@@ -162,7 +162,7 @@ class Deployment:
     @property
     def spans_hosts(self) -> bool:
         """Whether servers of other hosts can be reached."""
-        return runtime.load_matchmaker(self.matchmaker).spans_hosts
+        return runtime.MATCHMAKERS.load(self.matchmaker).spans_hosts
 
     def clock_offset(self) -> float | None:
         """Return how far the clock of the matchmaker is ahead, in seconds.

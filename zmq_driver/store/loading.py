@@ -1,40 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which store a driver has, and what it is called."""
 
-from typing import Any
-from typing import cast
-
 import oslo_messaging
-from stevedore import driver as stevedore_driver
-from stevedore import extension as stevedore_extension
 
+from zmq_driver import plugins
 from zmq_driver.store import base
 
-#: The stevedore namespace of stores.
-STORES = 'zmq_driver.notification_stores'
+#: The stores that are installed.
+STORES: plugins.Namespace[base.NotificationStore] = plugins.Namespace(
+    'zmq_driver.notification_stores'
+)
 
 #: The store that goes with a matchmaker, unless it is sqlite.
 _DEFAULTS = {'redis': 'redis', 'sentinel': 'redis'}
-
-
-def load_store(name: str) -> type[base.NotificationStore]:
-    """Return the store that an entry point names.
-
-    :raises RuntimeError: there is none of this name
-    """
-    manager: stevedore_driver.DriverManager[Any] = (
-        stevedore_driver.DriverManager(STORES, name)
-    )
-    store: Any = manager.driver
-    return cast('type[base.NotificationStore]', store)
-
-
-def store_names() -> list[str]:
-    """Return the names of all stores that are installed."""
-    manager: stevedore_extension.ExtensionManager[Any] = (
-        stevedore_extension.ExtensionManager(STORES)
-    )
-    return sorted(manager.names())
 
 
 def make_store(settings: base.StoreSettings) -> base.NotificationStore:
@@ -42,39 +20,32 @@ def make_store(settings: base.StoreSettings) -> base.NotificationStore:
 
     :raises RuntimeError: there is none of this name, or not for this URL
     """
-    wrong = problem(settings.options.notification_store, settings.matchmaker)
-    if wrong:
-        raise RuntimeError(wrong)
-    return load_store(store_name(settings))(settings)
+    kind = choose(settings.options.notification_store, settings.matchmaker)
+    return kind(settings)
 
 
-def problem(name: str, matchmaker: str) -> str:
-    """Return what is wrong with a ``notification_store``; '' if nothing is.
+def choose(name: str, matchmaker: str) -> type[base.NotificationStore]:
+    """Return the store that a ``notification_store`` means.
 
     :param matchmaker: the name of the matchmaker that goes with it
+    :raises RuntimeError: there is none of this name, or not for this one
     """
     if name == 'auto':
-        return ''
+        name = _DEFAULTS.get(matchmaker, 'sqlite')
     try:
-        load_store(name)
+        store = STORES.load(name)
     except RuntimeError:
-        names = ', '.join(['auto', *store_names()])
-        return f'there is no notification_store {name!r}; use one of: {names}'
+        names = ', '.join(['auto', *STORES.names()])
+        raise RuntimeError(
+            f'there is no notification_store {name!r}; use one of: {names}'
+        ) from None
     if name == 'redis' and matchmaker not in _DEFAULTS:
-        return (
+        raise RuntimeError(
             'notification_store "redis" is for zmq+redis:// and '
             "zmq+sentinel://: hosts that do not find each other must not see "
             "each other's notifications"
         )
-    return ''
-
-
-def store_name(settings: base.StoreSettings) -> str:
-    """Return the name of the store that a driver has."""
-    name = settings.options.notification_store
-    if name != 'auto':
-        return name
-    return _DEFAULTS.get(settings.matchmaker, 'sqlite')
+    return store
 
 
 def site(

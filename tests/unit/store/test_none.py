@@ -63,12 +63,6 @@ def test_it_is_always_empty(store):
     store.forget()
 
 
-def test_the_stores_that_are_there():
-    assert 'none' in loading.store_names()
-    with pytest.raises(RuntimeError, match='nosuch'):
-        loading.load_store('nosuch')
-
-
 def test_a_deployment_has_one_name_however_it_is_spelled():
     one = loading.site('redis', 'v', parsed('zmq+redis://u:pw@b:2,a:1/v'))
     two = loading.site('redis', 'v', parsed('zmq+redis://a:1,b:2/v?linger=0'))

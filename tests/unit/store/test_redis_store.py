@@ -64,8 +64,7 @@ def taken(store, *args, **kwargs):
 )
 def test_the_url_chooses_the_store(url, name):
     store = samples.make(url)
-    assert loading.store_name(store.settings) == name
-    assert type(store) is loading.load_store(name)
+    assert type(store) is loading.STORES.load(name)
     store.close()
 
 
