@@ -6,10 +6,10 @@ mutexes of other threads even less. So files are closed before a fork. A child
 that inherited one all the same must not open it again.
 """
 
-from collections.abc import Callable
 import ctypes
 import os
 import sqlite3
+import threading
 from typing import Protocol
 import weakref
 
@@ -33,7 +33,17 @@ class Forkable(Protocol):
         """Return whether the parent had a file open in it at the fork."""
 
 
-_IN_THIS_PROCESS: 'weakref.WeakSet[Forkable]' = weakref.WeakSet()
+# Held over a fork, so that nobody joins in the middle of one. A signal handler
+# may fork while its thread has it.
+_LOCK = threading.RLock()
+
+#: Everything that knows of forks, and some that is gone. It is replaced and
+#: never changed, because some read it without the lock.
+_watched: 'tuple[weakref.ref[Forkable], ...]' = ()
+
+# Those that were told of the fork that is under way; of nested ones, if a
+# signal handler forks meanwhile.
+_told: 'list[list[Forkable]]' = []
 
 #: Files that this process must not open, because its parent had them open.
 _INHERITED: set[str] = set()
@@ -41,7 +51,10 @@ _INHERITED: set[str] = set()
 
 def watch(one: Forkable) -> None:
     """Let *one* know of forks, as long as it lives."""
-    _IN_THIS_PROCESS.add(one)
+    global _watched
+    with _LOCK:
+        living = (ref for ref in _watched if ref() is not None)
+        _watched = (*living, weakref.ref(one))
 
 
 def inherit(path: str, connection: sqlite3.Connection) -> None:
@@ -53,10 +66,11 @@ def inherit(path: str, connection: sqlite3.Connection) -> None:
 def is_inherited(path: str) -> bool:
     """Return whether a file was open in the parent at the fork.
 
-    Also if that was a fork that Python did not notice.
+    Also if that was a fork that Python did not notice. It waits for no fork:
+    who asks may be the one for whom the fork waits.
     """
     return path in _INHERITED or any(
-        one.has_inherited(path) for one in tuple(_IN_THIS_PROCESS)
+        one.has_inherited(path) for one in _living()
     )
 
 
@@ -65,16 +79,34 @@ def abandon(connection: sqlite3.Connection) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
-def _for_all(step: str) -> Callable[[], None]:
-    def run() -> None:
-        for one in sorted(_IN_THIS_PROCESS, key=id):
-            getattr(one, step)()
+def _living() -> 'list[Forkable]':
+    return [one for ref in _watched if (one := ref()) is not None]
 
-    return run
+
+def _before_fork() -> None:
+    _LOCK.acquire()
+    _told.append(_living())
+    for one in _told[-1]:
+        one.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    try:
+        for one in _told.pop():
+            one.after_fork_in_parent()
+    finally:
+        _LOCK.release()
+
+
+def _after_fork_in_child() -> None:
+    global _LOCK
+    _LOCK = threading.RLock()
+    for one in _told.pop():
+        one.after_fork_in_child()
 
 
 os.register_at_fork(
-    before=_for_all('before_fork'),
-    after_in_parent=_for_all('after_fork_in_parent'),
-    after_in_child=_for_all('after_fork_in_child'),
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
 )

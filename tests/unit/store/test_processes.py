@@ -194,16 +194,21 @@ def test_parent_and_child_go_on(store, make):
 
 
 @pytest.mark.spec('NS-19')
-def test_forks_while_threads_store(store, make):
+@pytest.mark.parametrize('one_each', [False, True])
+def test_forks_while_threads_store(store, make, one_each):
+    """In one store, or in one that is made for each notification."""
     stop = threading.Event()
     stored = []
 
     def work(first):
         number = first
         while not stop.is_set():
-            samples.add(store, number)
+            used = make() if one_each else store
+            samples.add(used, number)
             stored.append(number)
             number += 1
+            if one_each:
+                used.close()
 
     threads = [
         threading.Thread(target=work, args=(1_000_000 * n,)) for n in (1, 2)
@@ -211,7 +216,7 @@ def test_forks_while_threads_store(store, make):
     for thread in threads:
         thread.start()
     try:
-        for fork in range(8):
+        for fork in range(20):
 
             def child(fork=fork):
                 samples.add(make(), fork)
