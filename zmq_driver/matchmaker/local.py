@@ -26,6 +26,7 @@ import oslo_messaging
 
 from zmq_driver import address
 from zmq_driver import clock
+from zmq_driver import forgetting
 from zmq_driver import ipc
 from zmq_driver.matchmaker import base
 from zmq_driver.matchmaker import local_record
@@ -77,7 +78,7 @@ class LocalMatchmaker(base.Matchmaker):
         self._ignored: set[str] = set()
         # Runs at an orderly exit of the interpreter too.
         self._withdraw = weakref.finalize(self, self._membership.withdraw)
-        _IN_THIS_PROCESS.add(self)
+        forgetting.in_children(self)
 
     @classmethod
     def check_url(cls, url: oslo_messaging.TransportURL) -> str | None:
@@ -359,16 +360,3 @@ def _list(fd: int) -> list[str]:
         return os.listdir(fd)
     except FileNotFoundError:
         return []  # The last one has just left.
-
-
-#: Every matchmaker of this process, for the children that it forks.
-_IN_THIS_PROCESS: weakref.WeakSet[LocalMatchmaker] = weakref.WeakSet()
-
-
-def _forget_inherited() -> None:
-    for matchmaker in tuple(_IN_THIS_PROCESS):
-        matchmaker.forget()
-    _IN_THIS_PROCESS.clear()
-
-
-os.register_at_fork(after_in_child=_forget_inherited)

@@ -8,12 +8,12 @@ import os
 import socket
 import threading
 import time
-import weakref
 
 import oslo_messaging
 
 from zmq_driver import address
 from zmq_driver import clock
+from zmq_driver import forgetting
 from zmq_driver import ipc
 from zmq_driver import options as options_
 from zmq_driver.matchmaker import base
@@ -83,7 +83,7 @@ class RedisMatchmaker(base.Matchmaker):
         self._told_unreachable: set[address.Address] = set()
         # Wanted, and not published yet because Redis was away.
         self._late: set[address.Registration] = set()
-        _IN_THIS_PROCESS.add(self)
+        forgetting.in_children(self)
 
     @classmethod
     def check_url(cls, url: oslo_messaging.TransportURL) -> str | None:
@@ -382,16 +382,3 @@ class SentinelMatchmaker(RedisMatchmaker):
         options: options_.Settings,
     ) -> servers_.Servers:
         return targets.sentinel_group(url, options)
-
-
-#: Every matchmaker of this process, for the children that it forks.
-_IN_THIS_PROCESS: weakref.WeakSet[RedisMatchmaker] = weakref.WeakSet()
-
-
-def _forget_inherited() -> None:
-    for matchmaker in tuple(_IN_THIS_PROCESS):
-        matchmaker.forget()
-    _IN_THIS_PROCESS.clear()
-
-
-os.register_at_fork(after_in_child=_forget_inherited)

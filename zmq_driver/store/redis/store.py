@@ -4,12 +4,11 @@
 from collections.abc import Collection
 from collections.abc import Sequence
 import contextlib
-import os
 from typing import Any
-import weakref
 
 from zmq_driver import address
 from zmq_driver import clock as clocks
+from zmq_driver import forgetting
 from zmq_driver.matchmaker.redis import scripts as matchmaker_scripts
 from zmq_driver.matchmaker.redis import targets
 from zmq_driver.store import base
@@ -70,7 +69,7 @@ class RedisStore(base.NotificationStore):
         # Queues that this driver may have taken something of.
         self._taken: set[int] = set()
         self._tidy_at = float('-inf')
-        _IN_THIS_PROCESS.add(self)
+        forgetting.in_children(self)
 
     def add(
         self,
@@ -355,16 +354,3 @@ class RedisStore(base.NotificationStore):
         if dropped:
             self.settings.counters.add('notifications_dropped', dropped)
             self._bounds.log_dropped(dropped)
-
-
-#: Every store of this process, for the children that it forks.
-_IN_THIS_PROCESS: weakref.WeakSet[RedisStore] = weakref.WeakSet()
-
-
-def _forget_inherited() -> None:
-    for store in tuple(_IN_THIS_PROCESS):
-        store.forget()
-    _IN_THIS_PROCESS.clear()
-
-
-os.register_at_fork(after_in_child=_forget_inherited)
