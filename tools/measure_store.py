@@ -36,7 +36,7 @@ from zmq_driver import ipc
 from zmq_driver import options
 from zmq_driver.store import base
 from zmq_driver.store import loading
-from zmq_driver.store import sqlite
+from zmq_driver.store import persistent
 from zmq_driver.store import tidying
 
 WHERE = address.Address(address.Scope.NOTIFICATION, 'openstack', 'n.info')
@@ -269,7 +269,7 @@ def growth(directory, kind, rows, body):
             start = time.perf_counter()
             while store._database.read(tidying.wastes_space, False):
                 store.pending(1)
-                time.sleep(sqlite.TIDY_INTERVAL)
+                time.sleep(persistent.TIDY_INTERVAL)
             print(
                 f'\n{on_disk(directory) / 2**20:.1f} MiB on disk after '
                 f'{time.perf_counter() - start:.0f} s more'

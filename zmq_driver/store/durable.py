@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import logging
 import threading
 import time
+from typing import NamedTuple
 
 import cachetools
 
@@ -24,6 +25,15 @@ SEEN_TTL = 600.0
 
 #: Addresses, and pools, that are remembered at once.
 MAX_KNOWN = 4096
+
+
+class Forgotten(NamedTuple):
+    """A pool that was not seen for too long."""
+
+    where: address.Address
+    pool: str
+    #: How many copies were dropped with it.
+    dropped: int
 
 
 class DurablePools:
@@ -100,9 +110,7 @@ class DurablePools:
             if before is not None:
                 self._before[where] = before.union(pools)
 
-    def log_forgotten(
-        self, forgotten: Iterable[tuple[address.Address, str, int]]
-    ) -> None:
+    def log_forgotten(self, forgotten: Iterable[Forgotten]) -> None:
         """Tell which pools are forgotten, and what was lost with them."""
         for where, pool, dropped in forgotten:
             LOG.warning(

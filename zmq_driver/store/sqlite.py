@@ -13,24 +13,15 @@ from zmq_driver import address
 from zmq_driver import clock as clocks
 from zmq_driver import ipc
 from zmq_driver.store import base
-from zmq_driver.store import bounds
 from zmq_driver.store import database
 from zmq_driver.store import durable
+from zmq_driver.store import persistent
 from zmq_driver.store import queries
 from zmq_driver.store import reserve
 from zmq_driver.store import tidying
 from zmq_driver.store import turn
 
 T = TypeVar('T')
-
-#: Seconds for operations that have no deadline of their own.
-TIMEOUT = 10.0
-
-#: Seconds for those that a notifier waits for besides sending.
-SHORT_TIMEOUT = 0.5
-
-#: Seconds between two looks for what is too old.
-TIDY_INTERVAL = 1.0
 
 #: The file of ``zmq://`` without a virtual host; that of another deployment
 #: has a few hex digits more.
@@ -56,7 +47,7 @@ def _whole_site(settings: base.StoreSettings) -> str:
     return settings.site
 
 
-class SqliteStore(base.NotificationStore):
+class SqliteStore(persistent.PersistentStore):
     """Keeps notifications in a file, which all processes of a host share.
 
     Thread: any.
@@ -67,7 +58,6 @@ class SqliteStore(base.NotificationStore):
 
     def __init__(self, settings: base.StoreSettings) -> None:
         """Keep *settings*; no input or output happens yet."""
-        super().__init__(settings)
         options = settings.options
         directory = settings.directory
         if options.notification_store_directory is not None:
@@ -80,12 +70,10 @@ class SqliteStore(base.NotificationStore):
             site,
             sync=options.notification_store_sync == 'full',
         )
-        self._bounds = bounds.Bounds(options, self._database.file.name)
-        self._durable = durable.DurablePools(options)
+        super().__init__(settings, self._database.file.name)
         self._turn: turn.Turn | None = None
         self._directory = directory
         self._added: tuple[int, int] | None = None
-        self._tidy_at = float('-inf')
 
     def add(
         self,
@@ -124,7 +112,7 @@ class SqliteStore(base.NotificationStore):
             found: frozenset[str] = self._database.read(
                 lambda connection: queries.pools(connection, where, since),
                 frozenset(),
-                SHORT_TIMEOUT,
+                persistent.SHORT_TIMEOUT,
             )
             known = self._durable.learn(where, found)
         return known
@@ -139,22 +127,8 @@ class SqliteStore(base.NotificationStore):
             for pool in new:
                 queries.see(connection, where, pool)
 
-        self._write(run, SHORT_TIMEOUT)
+        self._write(run, persistent.SHORT_TIMEOUT)
         self._durable.seen(where, new, self._database.generation)
-
-    def pending(
-        self, limit: int, after: int = 0, *, dead: bool = False
-    ) -> list[base.Queue]:
-        """Return queues that are not empty, by number."""
-        if clocks.monotonic() >= self._tidy_at:
-            self._tidy_at = clocks.monotonic() + TIDY_INTERVAL
-            self._tidy()
-        return self._database.read(
-            lambda connection: queries.queues(
-                connection, limit, after, pending=True, dead=dead
-            ),
-            [],
-        )
 
     def take(
         self,
@@ -263,11 +237,21 @@ class SqliteStore(base.NotificationStore):
     def _write(
         self,
         run: Callable[[sqlite3.Connection], T],
-        timeout: float = TIMEOUT,
+        timeout: float = persistent.TIMEOUT,
     ) -> T:
         return self._database.write(run, clocks.Deadline(timeout))
 
-    def _tidy(self) -> None:
+    def _list_pending(
+        self, limit: int, after: int, dead: bool
+    ) -> list[base.Queue]:
+        return self._database.read(
+            lambda connection: queries.queues(
+                connection, limit, after, pending=True, dead=dead
+            ),
+            [],
+        )
+
+    def _tidy(self) -> tuple[int, list[durable.Forgotten]]:
         """Drop what is too old, and give space back to the system."""
         if self._database.read(tidying.wastes_space, False):
             self._database.read(tidying.give_space_back, None)
@@ -278,13 +262,7 @@ class SqliteStore(base.NotificationStore):
             lambda connection: tidying.is_untidy(connection, old, since),
             False,
         ):
-            dropped, forgotten = self._write(
+            return self._write(
                 lambda connection: tidying.tidy(connection, old, since)
             )
-            self._count_dropped(dropped)
-            self._durable.log_forgotten(forgotten)
-
-    def _count_dropped(self, dropped: int) -> None:
-        if dropped:
-            self.settings.counters.add('notifications_dropped', dropped)
-            self._bounds.log_dropped(dropped)
+        return 0, []

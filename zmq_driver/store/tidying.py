@@ -5,8 +5,8 @@
 
 import sqlite3
 
-from zmq_driver import address
 from zmq_driver import clock as clocks
+from zmq_driver.store import durable
 from zmq_driver.store import queries
 
 #: How much is dropped in one transaction because of its age.
@@ -53,7 +53,7 @@ def is_untidy(
 
 def tidy(
     connection: sqlite3.Connection, old: float, since: float
-) -> tuple[int, list[tuple[address.Address, str, int]]]:
+) -> tuple[int, list[durable.Forgotten]]:
     """Drop what is too old, and forget pools; a bounded step of it.
 
     :param old: drop messages that were stored before
@@ -71,5 +71,5 @@ def tidy(
         lost = queries.purge(connection, number, max(1, TIDY_LIMIT - dropped))
         dropped += lost
         if queries.remove(connection, number) and pool is not None and found:
-            forgotten.append((found[0], pool, lost))
+            forgotten.append(durable.Forgotten(found[0], pool, lost))
     return dropped, forgotten

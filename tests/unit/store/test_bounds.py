@@ -9,7 +9,7 @@ import pytest
 from tests.unit.store import samples
 from zmq_driver.store import base
 from zmq_driver.store import durable
-from zmq_driver.store import sqlite
+from zmq_driver.store import persistent
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def calendar(monkeypatch):
     ahead = [0.0]
     now = time.time
     monkeypatch.setattr(time, 'time', lambda: now() + ahead[0])
-    monkeypatch.setattr(sqlite, 'TIDY_INTERVAL', 0.0)
+    monkeypatch.setattr(persistent, 'TIDY_INTERVAL', 0.0)
     return ahead
 
 

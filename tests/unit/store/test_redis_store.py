@@ -15,6 +15,7 @@ from tests.unit.store import test_processes
 from zmq_driver import clock
 from zmq_driver.store import base
 from zmq_driver.store import loading
+from zmq_driver.store import persistent
 from zmq_driver.store.redis import lease
 from zmq_driver.store.redis import store as redis_store
 
@@ -457,7 +458,7 @@ def test_who_waits_for_too_long_gets_no_more(make, monkeypatch):
 
 @pytest.mark.spec('NS-22', 'NS-75')
 def test_what_is_too_old_is_dropped(make, monkeypatch):
-    monkeypatch.setattr(redis_store, 'TIDY_INTERVAL', 0.0)
+    monkeypatch.setattr(persistent, 'TIDY_INTERVAL', 0.0)
     store = make(
         notification_store_max_age=0.5,
         notification_store_overflow='drop_oldest',
@@ -473,7 +474,7 @@ def test_what_is_too_old_is_dropped(make, monkeypatch):
 
 @pytest.mark.spec('NS-24', 'NS-75')
 def test_a_pool_that_stays_away_is_forgotten(make, monkeypatch, caplog):
-    monkeypatch.setattr(redis_store, 'TIDY_INTERVAL', 0.0)
+    monkeypatch.setattr(persistent, 'TIDY_INTERVAL', 0.0)
     monkeypatch.setattr(redis_store, 'TIDY_LIMIT', 4)
     store = make(notification_pool_retention=1.0)
     for number in range(6):

@@ -11,6 +11,7 @@ import pytest
 from tests.unit.store import samples
 from zmq_driver import clock
 from zmq_driver.store import base
+from zmq_driver.store import persistent
 from zmq_driver.store import sqlite
 from zmq_driver.store import tidying
 
@@ -147,7 +148,7 @@ def test_space_is_given_back(make, monkeypatch, directory):
     full = path.stat().st_size
     assert full > 200 * 4000
     store.done([one.key for one in samples.everything(store)])
-    monkeypatch.setattr(sqlite, 'TIDY_INTERVAL', 0.0)
+    monkeypatch.setattr(persistent, 'TIDY_INTERVAL', 0.0)
     store._tidy_at = 0.0
     store.pending(1)
     store.close()

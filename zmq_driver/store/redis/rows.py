@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from zmq_driver import address
 from zmq_driver.store import base
+from zmq_driver.store import durable
 from zmq_driver.store.redis import names
 
 MICROSECONDS = 1_000_000
@@ -56,10 +57,10 @@ def queue(
 
 def forgotten(
     found: Iterable[tuple[bytes, int]],
-) -> list[tuple[address.Address, str, int]]:
+) -> list[durable.Forgotten]:
     """Return the pools that are forgotten, and what was dropped of each."""
     rows = []
     for name, lost in found:
         where, pool, _dead = names.queue(name)
-        rows.append((where, pool or '', lost))
+        rows.append(durable.Forgotten(where, pool or '', lost))
     return rows

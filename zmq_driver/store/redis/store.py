@@ -12,23 +12,14 @@ from zmq_driver import forgetting
 from zmq_driver.matchmaker.redis import scripts as matchmaker_scripts
 from zmq_driver.matchmaker.redis import targets
 from zmq_driver.store import base
-from zmq_driver.store import bounds
 from zmq_driver.store import durable
+from zmq_driver.store import persistent
 from zmq_driver.store.redis import access as access_
 from zmq_driver.store.redis import draining
 from zmq_driver.store.redis import lease as lease_
 from zmq_driver.store.redis import names
 from zmq_driver.store.redis import rows
 from zmq_driver.store.redis import scripts
-
-#: Seconds for operations that have no deadline of their own.
-TIMEOUT = 10.0
-
-#: Seconds for those that a notifier waits for besides sending.
-SHORT_TIMEOUT = 0.5
-
-#: Seconds between two looks for what is too old.
-TIDY_INTERVAL = 1.0
 
 #: Copies that are dropped at once because of their age.
 TIDY_LIMIT = 1000
@@ -39,7 +30,7 @@ KNOWN_MARGIN = 2.0
 KNOWN_MOST = 600.0
 
 
-class RedisStore(base.NotificationStore):
+class RedisStore(persistent.PersistentStore):
     """Keeps notifications in the Redis by which listeners are found.
 
     Thread: any.
@@ -53,22 +44,19 @@ class RedisStore(base.NotificationStore):
 
     def __init__(self, settings: base.StoreSettings) -> None:
         """Keep *settings*; nothing connects yet."""
-        super().__init__(settings)
         options = settings.options
         if settings.matchmaker == 'sentinel':
             servers = targets.sentinel_group(settings.url, options)
         else:
             servers = targets.redis_server(settings.url, options)
         self._access = access_.Access(servers, options, settings.virtual_host)
-        self._bounds = bounds.Bounds(options, str(self._access))
-        self._durable = durable.DurablePools(options)
+        super().__init__(settings, str(self._access))
         self._lease = lease_.Lease(self._access)
         self._retention = options.notification_pool_retention
         self._added: tuple[int, int] | None = None
         self._epoch = 0
         # Queues that this driver may have taken something of.
         self._taken: set[int] = set()
-        self._tidy_at = float('-inf')
         forgetting.in_children(self)
 
     def add(
@@ -124,7 +112,7 @@ class RedisStore(base.NotificationStore):
                 'find the listener pools',
                 scripts.POOLS,
                 [names.of_address(where), rows.microseconds(self._retention)],
-                SHORT_TIMEOUT,
+                persistent.SHORT_TIMEOUT,
             )
         except base.StoreAway:
             if stale is None:
@@ -147,19 +135,10 @@ class RedisStore(base.NotificationStore):
                 'write down listener pools',
                 scripts.SAW,
                 [names.of_queue(where, pool) for pool in new],
-                SHORT_TIMEOUT,
+                persistent.SHORT_TIMEOUT,
             )
         )
         self._durable.seen(where, new, self._epoch)
-
-    def pending(
-        self, limit: int, after: int = 0, *, dead: bool = False
-    ) -> list[base.Queue]:
-        """Return queues that are not empty, by number."""
-        if clocks.monotonic() >= self._tidy_at:
-            self._tidy_at = clocks.monotonic() + TIDY_INTERVAL
-            self._tidy()
-        return self._list('dead' if dead else 'waiting', limit, after)
 
     def take(
         self,
@@ -291,7 +270,7 @@ class RedisStore(base.NotificationStore):
         """Let another one drain, and have what this one took."""
         self._taken.clear()
         with contextlib.suppress(base.StoreError):
-            self._lease.leave(clocks.Deadline(SHORT_TIMEOUT))
+            self._lease.leave(clocks.Deadline(persistent.SHORT_TIMEOUT))
 
     def close(self) -> None:
         """Close all connections; idempotent."""
@@ -310,7 +289,7 @@ class RedisStore(base.NotificationStore):
         what: str,
         script: matchmaker_scripts.Script,
         arguments: Sequence[access_.Argument],
-        timeout: float = TIMEOUT,
+        timeout: float = persistent.TIMEOUT,
     ) -> Any:
         return self._access.run(
             what, script, arguments, clocks.Deadline(timeout)
@@ -335,8 +314,12 @@ class RedisStore(base.NotificationStore):
         )
         return [rows.queue(*row) for row in found if row[1]]
 
-    def _tidy(self) -> None:
-        """Drop what is too old, and forget pools."""
+    def _list_pending(
+        self, limit: int, after: int, dead: bool
+    ) -> list[base.Queue]:
+        return self._list('dead' if dead else 'waiting', limit, after)
+
+    def _tidy(self) -> tuple[int, list[durable.Forgotten]]:
         age = self._bounds.age if self._bounds.drops else 0
         dropped, forgotten = self._run(
             'drop what is too old',
@@ -347,10 +330,4 @@ class RedisStore(base.NotificationStore):
                 TIDY_LIMIT,
             ],
         )
-        self._count_dropped(dropped)
-        self._durable.log_forgotten(rows.forgotten(forgotten))
-
-    def _count_dropped(self, dropped: int) -> None:
-        if dropped:
-            self.settings.counters.add('notifications_dropped', dropped)
-            self._bounds.log_dropped(dropped)
+        return dropped, rows.forgotten(forgotten)
