@@ -29,8 +29,6 @@ LOG = logging.getLogger(__name__)
 
 _FLAGS = envelope.NOTIFICATION | envelope.WANT_ACK
 
-#: Addresses of which the durable pools are remembered.
-MAX_KNOWN = 10000
 #: Addresses of which is remembered that it was told that nobody is known.
 MAX_TOLD = 10000
 
@@ -65,8 +63,6 @@ class Notifier:
         self._store = outbox.store
         self._direct_timeout = direct_timeout
         self._lock = threading.Lock()
-        # The durable pools as they were read last; written under the lock.
-        self._known: dict[address.Address, frozenset[str]] = {}
         self._slow = slow_pools.SlowPools(clock)
         self._told: cachetools.LRUCache[address.Address, bool] = (
             cachetools.LRUCache(MAX_TOLD)
@@ -108,9 +104,7 @@ class Notifier:
         served = len(live) - len(copies)
         attempts = self._delivery.attempts(retry, deadline)
         # After that: a store that is away holds up nobody who is here.
-        durable = self._durable_pools(where)
-        if durable is None:
-            durable = self._ask_again(where, message_id, live, attempts)
+        durable = self._durable_pools(where, message_id, live, attempts)
         self._show(where, live)
         copies += [store_.Copy(p) for p in sorted(durable) if p not in live]
         if not live and not durable:
@@ -130,36 +124,21 @@ class Notifier:
             return [routes[0].server]
         return sorted({route.server for route in routes})
 
-    def _durable_pools(self, where: address.Address) -> Collection[str] | None:
-        """Return the durable pools; None: they are not, and never were known.
-
-        Those that were known last are better than none: a busy store must not
-        make a notifier forget who is away.
-        """
-        known = self._known.get(where)
-        try:
-            durable = self._store.pools(where)
-        except store_.StoreError as error:
-            LOG.debug('listener pools of %s cannot be read: %s', where, error)
-            return known
-        if durable is not known:
-            with self._lock:
-                if len(self._known) >= MAX_KNOWN:
-                    self._known.clear()
-                self._known[where] = durable
-        return durable
-
-    def _ask_again(
+    def _durable_pools(
         self,
         where: address.Address,
         message_id: bytes,
         live: Collection[str],
         attempts: retry_.Attempts,
     ) -> Collection[str]:
-        """Return the durable pools that could not be read before.
+        """Return the durable pools; a store that does not tell is asked again.
 
         :raises errors.DeliveryRefused: nobody is known to whom to deliver
         """
+        try:
+            return self._store.pools(where)
+        except store_.StoreError as error:
+            LOG.debug('listener pools of %s cannot be read: %s', where, error)
         while True:
             try:
                 return self._store.pools(where)

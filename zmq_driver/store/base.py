@@ -209,10 +209,10 @@ class NotificationStore(abc.ABC):
     def pools(self, where: address.Address) -> frozenset[str]:
         """Return the durable pools of an address.
 
-        The answer may be a second old, so that asking for each message
-        costs nothing. It waits half a second at most.
+        The answer may be a second old, so that asking for each message costs
+        nothing, older if need be. It waits half a second at most.
 
-        :raises StoreUnavailable: they are not known
+        :raises StoreUnavailable: they are not known, and never were
         """
 
     @abc.abstractmethod

@@ -3,11 +3,15 @@
 
 import abc
 from collections.abc import Iterable
+import logging
 
+from zmq_driver import address
 from zmq_driver import clock as clocks
 from zmq_driver.store import base
 from zmq_driver.store import bounds
 from zmq_driver.store import durable
+
+LOG = logging.getLogger(__name__)
 
 #: Seconds for operations that have no deadline of their own.
 TIMEOUT = 10.0
@@ -35,6 +39,27 @@ class PersistentStore(base.NotificationStore):
         self._durable = durable.DurablePools(settings.options)
         self._tidy_at = float('-inf')
 
+    def pools(self, where: address.Address) -> frozenset[str]:
+        """Return the durable pools of an address, as of a second ago.
+
+        Those that were known last are better than none, if the store does
+        not tell them: who is away must not be forgotten.
+        """
+        known = self._durable.known(where)
+        if known is not None:
+            return known
+        before = self._durable.known_before(where)
+        if before is not None and self._is_away():
+            return before
+        try:
+            found = self._find_pools(where)
+        except base.StoreError as error:
+            if before is None:
+                raise
+            LOG.debug('listener pools of %s cannot be read: %s', where, error)
+            return before
+        return self._durable.learn(where, found)
+
     def pending(
         self, limit: int, after: int = 0, *, dead: bool = False
     ) -> list[base.Queue]:
@@ -50,6 +75,17 @@ class PersistentStore(base.NotificationStore):
         if dropped:
             self.settings.counters.add('notifications_dropped', dropped)
             self._bounds.log_dropped(dropped)
+
+    def _is_away(self) -> bool:
+        """Return whether asking the store just now is of no use."""
+        return False
+
+    @abc.abstractmethod
+    def _find_pools(self, where: address.Address) -> frozenset[str]:
+        """Ask the store for the durable pools of an address, shortly.
+
+        :raises StoreUnavailable: it does not tell them
+        """
 
     @abc.abstractmethod
     def _tidy(self) -> tuple[int, Iterable[durable.Forgotten]]:

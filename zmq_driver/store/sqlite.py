@@ -104,19 +104,6 @@ class SqliteStore(persistent.PersistentStore):
         self.settings.counters.add('notifications_stored')
         self._count_dropped(dropped)
 
-    def pools(self, where: address.Address) -> frozenset[str]:
-        """Return the durable pools of an address, as of a second ago."""
-        known = self._durable.known(where)
-        if known is None:
-            since = self._durable.oldest()
-            found: frozenset[str] = self._database.read(
-                lambda connection: queries.pools(connection, where, since),
-                frozenset(),
-                persistent.SHORT_TIMEOUT,
-            )
-            known = self._durable.learn(where, found)
-        return known
-
     def saw(self, where: address.Address, pools: Collection[str]) -> None:
         """Make pools durable, which have members now."""
         new = self._durable.unseen(where, pools, self._database.generation)
@@ -240,6 +227,14 @@ class SqliteStore(persistent.PersistentStore):
         timeout: float = persistent.TIMEOUT,
     ) -> T:
         return self._database.write(run, clocks.Deadline(timeout))
+
+    def _find_pools(self, where: address.Address) -> frozenset[str]:
+        since = self._durable.oldest()
+        return self._database.read(
+            lambda connection: queries.pools(connection, where, since),
+            frozenset(),
+            persistent.SHORT_TIMEOUT,
+        )
 
     def _list_pending(
         self, limit: int, after: int, dead: bool

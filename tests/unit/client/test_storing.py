@@ -5,16 +5,30 @@ import pytest
 
 from tests.unit.client import fakes
 from tests.unit.client import stores
+from tests.unit.store import samples
 from zmq_driver import envelope
 from zmq_driver import errors
-from zmq_driver.client import notifier as notifiers
 from zmq_driver.client import slow_pools
 from zmq_driver.store import base
+from zmq_driver.store import durable
 
 
 @pytest.fixture
 def store():
     return stores.MemoryStore()
+
+
+@pytest.fixture
+def real_store(tmp_path, monkeypatch):
+    """Return a real store, which asks for durable pools each time."""
+    monkeypatch.setattr(durable, 'KNOWN_TTL', 0.0)
+    store = samples.make(str(tmp_path / 'ipc'))
+    yield store
+    store.close()
+
+
+def busy(*_arguments):
+    raise base.StoreUnavailable('it is busy')
 
 
 @pytest.fixture
@@ -324,15 +338,19 @@ def test_durable_pools_are_served_though_presence_cannot_be_told(world, store):
 
 
 @pytest.mark.spec('NS-91')
-@pytest.mark.parametrize('name', ['pools', 'saw'])
-def test_busy_store_makes_nobody_forget_who_is_away(world, store, name):
-    store.durable[fakes.NOTES] = {'away'}
+@pytest.mark.parametrize('name', ['_find_pools', 'saw'])
+def test_busy_store_makes_nobody_forget_who_is_away(
+    clock, real_store, name, monkeypatch
+):
+    store = real_store
+    store.saw(fakes.NOTES, ['away'])
+    world = fakes.World(clock, store)
     here = member(world, 'here')
     notify(world)
-    assert copies(store) == [('away', None)]
-    store.fails.add(name)
+    assert store.counts().copies == 1
+    monkeypatch.setattr(store, name, busy)
     notify(world)
-    assert copies(store) == [('away', None)] * 2
+    assert store.counts().copies == 2
     assert len(here.got) == 2
 
 
@@ -361,13 +379,3 @@ def test_nobody_is_here_and_who_was_is_not_known(world, store):
         notify(world)
     assert caught.value.may_have_run is False
     assert not store.rows
-
-
-def test_addresses_that_are_remembered_are_bounded(world, store, monkeypatch):
-    monkeypatch.setattr(notifiers, 'MAX_KNOWN', 1)
-    notify(world)
-    other = fakes.NOTES._replace(topic='other')
-    world.notifier.notify(
-        other, fakes.BODY, deadline=world.deadline(), retry=None
-    )
-    assert list(world.notifier._known) == [other]

@@ -149,6 +149,17 @@ def test_answers_are_used_for_a_second(make):
     assert pools.unseen(samples.WHERE, ['a'], 2) == ['a']
     now[0] += durable.SEEN_TTL
     assert pools.unseen(samples.WHERE, ['a'], 1) == ['a']
+    assert pools.known_before(samples.WHERE) == {'a'}
+
+
+def test_addresses_that_are_remembered_are_bounded(make, monkeypatch):
+    monkeypatch.setattr(durable, 'MAX_KNOWN', 1)
+    pools = durable.DurablePools(make().settings.options)
+    other = samples.WHERE._replace(topic='other')
+    for where in (samples.WHERE, other):
+        pools.learn(where, frozenset('a'))
+    assert pools.known_before(other) == {'a'}
+    assert pools.known_before(samples.WHERE) is None
 
 
 @pytest.mark.spec('NS-54')

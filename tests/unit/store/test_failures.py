@@ -20,6 +20,8 @@ from zmq_driver import clock
 from zmq_driver.store import base
 from zmq_driver.store import batch
 from zmq_driver.store import database
+from zmq_driver.store import durable
+from zmq_driver.store import persistent
 from zmq_driver.store import reserve
 
 
@@ -274,6 +276,25 @@ def test_reading_and_closing_do_not_wait_for_ever(store, monkeypatch):
     assert one._connection is not None
     one._leave_turn([])
     assert one._connection is None
+
+
+@pytest.mark.spec('NS-91')
+def test_pools_are_remembered_while_the_file_is_busy(make, monkeypatch):
+    monkeypatch.setattr(durable, 'KNOWN_TTL', 0.0)
+    monkeypatch.setattr(persistent, 'SHORT_TIMEOUT', 0.05)
+    store = make()
+    samples.add(store, 1, ['a'])
+    assert store.pools(samples.WHERE) == {'a'}
+    store.saw(samples.WHERE, ['b'])
+    store._database._turn.acquire()
+    try:
+        assert store.pools(samples.WHERE) == {'a', 'b'}
+        with pytest.raises(base.StoreUnavailable, match='too long'):
+            store.pools(samples.WHERE._replace(topic='unknown'))
+    finally:
+        store._database._turn.release()
+    make().saw(samples.WHERE, ['c'])
+    assert store.pools(samples.WHERE) == {'a', 'b', 'c'}
 
 
 @pytest.mark.spec('NS-14')

@@ -66,6 +66,24 @@ def test_while_redis_is_away_pools_are_remembered(
     assert samples.numbers(store, 'a') == [1, 2]
 
 
+@pytest.mark.spec('NS-91')
+def test_while_redis_refuses_pools_are_remembered(
+    make, own_redis, monkeypatch
+):
+    monkeypatch.setattr(durable, 'KNOWN_TTL', 0.0)
+    store = make()
+    samples.add(store, 1, ['a'])
+    assert store.pools(samples.WHERE) == {'a'}
+    own_redis.command('ACL', 'SETUSER', 'default', '-eval', '-evalsha')
+    assert store.pools(samples.WHERE) == {'a'}
+    with pytest.raises(base.StoreUnavailable) as error:
+        store.pools(samples.WHERE._replace(topic='unknown'))
+    assert not isinstance(error.value, base.StoreAway)
+    own_redis.command('ACL', 'SETUSER', 'default', '+@all')
+    store.saw(samples.WHERE, ['b'])
+    assert store.pools(samples.WHERE) == {'a', 'b'}
+
+
 @pytest.mark.spec('NS-67', 'NS-62', 'NS-14')
 def test_what_a_frozen_redis_may_have_done_is_told(store, make, own_redis):
     samples.add(store, 1, ['a'])

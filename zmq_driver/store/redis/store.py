@@ -96,37 +96,12 @@ class RedisStore(persistent.PersistentStore):
         self.settings.counters.add('notifications_stored')
         self._count_dropped(dropped)
 
-    def pools(self, where: address.Address) -> frozenset[str]:
-        """Return the durable pools of an address, as of a second ago.
-
-        Those that were known before, if Redis does not answer.
-        """
-        known = self._durable.known(where)
-        if known is not None:
-            return known
-        stale = self._durable.known_before(where)
-        if stale is not None and self._access.is_away():
-            return stale
-        try:
-            epoch, found = self._run(
-                'find the listener pools',
-                scripts.POOLS,
-                [names.of_address(where), rows.microseconds(self._retention)],
-                persistent.SHORT_TIMEOUT,
-            )
-        except base.StoreAway:
-            if stale is None:
-                raise
-            return stale
-        self._epoch = int(epoch)
-        return self._durable.learn(where, frozenset(map(names.pool, found)))
-
     def saw(self, where: address.Address, pools: Collection[str]) -> None:
         """Make pools durable, which have members now."""
         new = self._durable.unseen(where, pools, self._epoch)
         if not new:
             return
-        if self._access.is_away():
+        if self._is_away():
             raise base.StoreAway(
                 f'the store of notifications {self._access} is away'
             )
@@ -313,6 +288,19 @@ class RedisStore(persistent.PersistentStore):
             'list what is stored', scripts.LIST, [kind, limit, after]
         )
         return [rows.queue(*row) for row in found if row[1]]
+
+    def _is_away(self) -> bool:
+        return self._access.is_away()
+
+    def _find_pools(self, where: address.Address) -> frozenset[str]:
+        epoch, found = self._run(
+            'find the listener pools',
+            scripts.POOLS,
+            [names.of_address(where), rows.microseconds(self._retention)],
+            persistent.SHORT_TIMEOUT,
+        )
+        self._epoch = int(epoch)
+        return frozenset(map(names.pool, found))
 
     def _list_pending(
         self, limit: int, after: int, dead: bool
