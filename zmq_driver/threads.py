@@ -94,3 +94,49 @@ class ServiceThread:
             # A loop of this package survives its own errors; what arrives
             # here is a defect, and silence would hide it.
             LOG.exception('%s ended by an unexpected error', self.name)
+
+
+class LazyThread:
+    """A service thread that starts when it is needed, once at most.
+
+    Thread: any.
+    """
+
+    def __init__(self, role: str, driver_id: str) -> None:
+        """Describe the thread, as :class:`ServiceThread`; nothing runs yet."""
+        self._role = role
+        self._driver_id = driver_id
+        self._lock = threading.Lock()
+        self._thread: ServiceThread | None = None
+        self._ended = False
+
+    def start(self, run: Callable[[], None]) -> None:
+        """Start the thread, unless that was done or it has to end; cheap.
+
+        :param run: the loop; it returns when it was asked to end
+        :raises RuntimeError: the system has no thread left; there is none
+            later either
+        """
+        if self._thread is not None:
+            return
+        with self._lock:
+            if self._thread is not None or self._ended:
+                return
+            self._thread = ServiceThread(self._role, self._driver_id, run)
+            thread = self._thread
+        thread.start()
+
+    def end(self, deadline: clock.Deadline) -> bool:
+        """Wait for the end of the loop, which was asked to; start none.
+
+        :returns: whether it has ended, or never began
+        """
+        with self._lock:
+            self._ended = True
+            thread = self._thread
+        return thread is None or thread.join(deadline.left())
+
+    def is_alive(self) -> bool:
+        """Return whether the thread runs."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from zmq_driver import clock
 from zmq_driver import threads
 
 HANG = 30
@@ -82,3 +83,37 @@ def test_error_of_the_loop_is_logged(caplog):
 def test_unknown_role():
     with pytest.raises(ValueError, match='nonsense'):
         threads.ServiceThread('nonsense', 'd1', lambda: None)
+
+
+def test_lazy_thread_starts_once():
+    go = threading.Event()
+    runs = []
+
+    def run():
+        runs.append(threading.current_thread().name)
+        go.wait(HANG)
+
+    one = threads.LazyThread('watch', 'd1')
+    assert not one.is_alive()
+    starters = [
+        threading.Thread(target=one.start, args=(run,)) for _ in range(8)
+    ]
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join(HANG)
+    one.start(run)
+    assert one.is_alive()
+    assert not one.end(clock.Deadline(0))
+    go.set()
+    assert one.end(clock.Deadline(HANG))
+    assert not one.is_alive()
+    assert runs == ['zmq-watch-d1']
+
+
+def test_lazy_thread_that_has_to_end_does_not_start():
+    one = threads.LazyThread('watch', 'd1')
+    assert one.end(clock.Deadline(0))
+    one.start(lambda: None)
+    assert one._thread is None
+    assert not one.is_alive()

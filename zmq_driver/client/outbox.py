@@ -61,11 +61,9 @@ class Outbox:
         self.present: Callable[[], Iterable[Present]] = tuple
         self._presence = presence
         self._tell_at = clock.Deadline(0.0)
-        self._driver_id = driver_id
         self._make_drain = make_drain
         self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._thread: threads.ServiceThread | None = None
+        self._thread = threads.LazyThread('drain', driver_id)
         self._closing = False
         # Something was stored here, or the end has come.
         self._wanted = threading.Event()
@@ -73,17 +71,10 @@ class Outbox:
 
     def start(self) -> None:
         """Start the thread, if there is a store; idempotent, and cheap."""
-        if self._thread is not None or not self.store.stores:
+        if not self.store.stores:
             return
-        with self._lock:
-            if self._thread is not None or self._closing:
-                return
-            self._thread = threads.ServiceThread(
-                'drain', self._driver_id, self._run
-            )
-            thread = self._thread
         try:
-            thread.start()
+            self._thread.start(self._run)
         except RuntimeError as error:
             # What is stored stays there; another process drains.
             self._log('stored notifications wait: %s', error)
@@ -94,11 +85,9 @@ class Outbox:
 
     def close(self, deadline: clock.Deadline) -> None:
         """End the thread, so that another process drains."""
-        with self._lock:
-            self._closing = True
-            thread = self._thread
+        self._closing = True
         self._wanted.set()
-        if thread is not None and not thread.join(deadline.left()):
+        if not self._thread.end(deadline):
             LOG.warning('the thread of the outbox did not end in time')
 
     # What follows runs on the drain thread.

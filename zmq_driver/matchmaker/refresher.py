@@ -41,7 +41,7 @@ class Refresher:
         self._clock = clock
         self._changed = threading.Condition()
         self._due: dict[address.Address, float] = {}
-        self._thread: threads.ServiceThread | None = None
+        self._thread = threads.LazyThread('refresh', member)
         self._stopped = False
 
     def request(self, where: address.Address, at: float) -> None:
@@ -57,13 +57,7 @@ class Refresher:
                 return
             self._due[where] = at
             self._changed.notify()
-            if self._thread is not None:
-                return
-            self._thread = threads.ServiceThread(
-                'refresh', self._member, self._run
-            )
-            thread = self._thread
-        thread.start()
+        self._thread.start(self._run)
 
     def stop(self, deadline: clocks.Deadline) -> bool:
         """End; return whether the thread has ended."""
@@ -71,19 +65,17 @@ class Refresher:
             self._stopped = True
             self._due.clear()
             self._changed.notify()
-            thread = self._thread
-        return thread is None or thread.join(deadline.left())
+        return self._thread.end(deadline)
 
     def is_alive(self) -> bool:
         """Return whether the thread runs."""
-        thread = self._thread
-        return thread is not None and thread.is_alive()
+        return self._thread.is_alive()
 
     def forget(self) -> None:
         """Let go of what a forked child inherited, and begin anew."""
         self._changed = threading.Condition()
         self._due = {}
-        self._thread = None
+        self._thread = threads.LazyThread('refresh', self._member)
 
     def _run(self) -> None:
         while True:

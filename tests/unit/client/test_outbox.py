@@ -117,13 +117,13 @@ def test_it_does_not_start_without_a_store(drains):
     outbox = outboxes.Outbox('unit', none.NoStore(None), drains.append)
     outbox.start()
     outbox.close(clocks.Deadline(1))
-    assert outbox._thread is None
+    assert not outbox._thread.is_alive()
 
 
 def test_it_does_not_start_after_its_end(outbox):
     outbox.close(clocks.Deadline(1))
     outbox.start()
-    assert outbox._thread is None
+    assert not outbox._thread.is_alive()
 
 
 def test_a_system_without_threads_keeps_nobody_from_notifying(

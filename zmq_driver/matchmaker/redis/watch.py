@@ -65,7 +65,7 @@ class Watch:
         self._clock = clock
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread: threads.ServiceThread | None = None
+        self._thread = threads.LazyThread('watch', member)
         self._wanted: dict[address.Address, float] = {}
         #: Called with each address that has changed.
         self.on_changed: OnChanged | None = None
@@ -79,32 +79,24 @@ class Watch:
         with self._lock:
             if where in self._wanted or len(self._wanted) < MAX_ADDRESSES:
                 self._wanted[where] = now
-            if self._thread is not None or self._stop.is_set():
-                return
-            self._thread = threads.ServiceThread(
-                'watch', self._member, self._run
-            )
-            thread = self._thread
-        thread.start()
+        if not self._stop.is_set():
+            self._thread.start(self._run)
 
     def stop(self, deadline: clocks.Deadline) -> bool:
         """End; return whether it has ended."""
-        with self._lock:
-            self._stop.set()
-            thread = self._thread
-        return thread is None or thread.join(deadline.left())
+        self._stop.set()
+        return self._thread.end(deadline)
 
     def is_alive(self) -> bool:
         """Return whether the thread runs."""
-        thread = self._thread
-        return thread is not None and thread.is_alive()
+        return self._thread.is_alive()
 
     def forget(self) -> None:
         """Let go of what a forked child inherited."""
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._stop.set()
-        self._thread = None
+        self._thread = threads.LazyThread('watch', self._member)
         self._wanted = {}
 
     def _run(self) -> None:
