@@ -32,13 +32,13 @@ def pause(pools, clock):
 def test_pauses_double_up_to_a_bound(pools, clock):
     assert not pools.contains(fakes.NOTES, 'a')
     found = [pause(pools, clock) for _ in range(8)]
-    assert found == pytest.approx([1, 2, 4, 8, 16, 30, 30, 30])
+    assert found == pytest.approx([4, 8, 16, 30, 30, 30, 30, 30])
 
 
 def test_pool_that_was_in_time_begins_anew(pools, clock):
-    assert [pause(pools, clock) for _ in range(2)] == [1, 2]
+    assert [pause(pools, clock) for _ in range(2)] == [4, 8]
     pools.in_time(fakes.NOTES, 'a')
-    assert pause(pools, clock) == 1
+    assert pause(pools, clock) == 4
     pools.late(fakes.NOTES, 'a')
     pools.in_time(fakes.NOTES, 'a')
     assert not pools.contains(fakes.NOTES, 'a')
@@ -47,9 +47,9 @@ def test_pool_that_was_in_time_begins_anew(pools, clock):
 def test_who_was_late_at_the_same_time_counts_once(pools, clock):
     for _ in range(5):
         pools.late(fakes.NOTES, 'a')
-    clock.tick(1.0)
+    clock.tick(4.0)
     assert not pools.contains(fakes.NOTES, 'a')
-    assert pause(pools, clock) == 2
+    assert pause(pools, clock) == 8
 
 
 def test_pools_are_told_apart(pools):
