@@ -40,6 +40,7 @@ _BROKEN = int(
 _EVENT = struct.Struct('=HI')
 
 _PAIR = int(zmq.PAIR)
+_FD = int(zmq.FD)
 #: Descriptors that must be free when a connection is begun.
 SPARE_DESCRIPTORS = 4
 _NUMBERS = itertools.count()
@@ -92,6 +93,10 @@ class Watch:
             return True
         kind = _BROKEN if event & _BROKEN else _UNREACHABLE
         raise errors.PeerNotReady(_PROBLEMS[kind])
+
+    def fileno(self) -> int:
+        """Return the descriptor that tells of news, edge-triggered."""
+        return int(self._events.get(_FD))
 
     def close(self) -> None:
         """Stop to watch; the socket itself stays as it is."""
@@ -181,6 +186,16 @@ class Connector:
             self._context.resolver.forget(self._host)
             raise
         return True
+
+    def fileno(self) -> int:
+        """Return the descriptor that tells of news, edge-triggered.
+
+        It is another one after :meth:`wait`; -1 if there is none.
+        """
+        try:
+            return self._watch.fileno() if self._watch is not None else -1
+        except zmq.ContextTerminated:
+            return -1
 
     def close(self) -> None:
         """End the watch; the socket stays."""

@@ -2,7 +2,6 @@
 """The two kinds of socket that the driver opens, and who may use them."""
 
 from collections.abc import Sequence
-import contextlib
 
 import zmq
 from zmq import backend
@@ -22,6 +21,7 @@ _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
+_FD = int(zmq.FD)
 _RCVTIMEO = int(zmq.RCVTIMEO)
 # What zmq.Socket.send() wraps for sockets of other kinds, in half the time.
 _send_frame = backend.Socket.send
@@ -175,14 +175,27 @@ class PeerSocket(ownership.Owned):
         except zmq.ContextTerminated:
             return False
 
-    def wait_readable(self, timeout: float) -> None:
-        """Wait until there is a message, or not longer than *timeout*.
+    def quiet(self) -> bool:
+        """Return whether the connection stands and nothing has come in."""
+        self.check_owner()
+        try:
+            return _events(self._socket) == _POLLOUT
+        except zmq.ContextTerminated:
+            return False
 
-        :param timeout: seconds
+    def fileno(self) -> int:
+        """Return what tells of news: of the connection, until it stands.
+
+        A descriptor is edge-triggered, see :meth:`RouterSocket.fileno`, and
+        not the same after :meth:`wait_connected`; -1 if there is none.
         """
         self.check_owner()
-        with contextlib.suppress(zmq.ContextTerminated):
-            self._socket.poll(socket_options.milliseconds(timeout), zmq.POLLIN)
+        if self._connector is not None:
+            return self._connector.fileno()
+        try:
+            return int(self._socket.get(_FD))
+        except zmq.ContextTerminated:
+            return -1
 
     def healthy(self) -> bool:
         """Return whether the socket can begin an exchange.
@@ -314,7 +327,7 @@ class RouterSocket(ownership.Owned):
     def fileno(self) -> int:
         """Return ZMQ_FD: edge-triggered, see libzmq's zmq_getsockopt(3)."""
         self.check_owner()
-        return int(self._socket.get(zmq.FD))
+        return int(self._socket.get(_FD))
 
     def readable(self) -> bool:
         """Return whether a message can be received now."""

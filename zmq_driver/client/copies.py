@@ -2,9 +2,11 @@
 """Copies of a fanout: many at once, over a bounded number of sockets."""
 
 import collections
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 import logging
+from typing import Any
 from typing import NamedTuple
 
 from zmq_driver import address
@@ -13,6 +15,7 @@ from zmq_driver import envelope
 from zmq_driver import errors
 from zmq_driver import pool as pool_
 from zmq_driver.client import exchange as exchange_
+from zmq_driver.client import readiness as readiness_
 from zmq_driver.client import request as request_
 from zmq_driver.client import retry as retry_
 from zmq_driver.client import sender as sender_
@@ -24,8 +27,9 @@ LOG = logging.getLogger(__name__)
 FANOUT_WINDOW = 32
 #: Seconds after which one that has not answered makes room for another.
 SLOW = 0.5
-#: Seconds to wait at one socket when nothing is to be done, before all
-#: others are looked at again.
+#: Seconds after which all copies are looked at unasked; and while connections
+#: or sockets are waited for, which have no descriptor that always tells.
+LOOK_INTERVAL = 0.05
 SLICE = 0.005
 #: Seconds to wait for a socket to one server, before the next one that has
 #: none free is tried.
@@ -37,6 +41,8 @@ LATE_PATIENCE = 0.1
 
 #: Servers, and why they did not get a copy.
 Problems = dict[address.Route, object]
+#: Makes what watches the sockets of a round.
+Readiness = Callable[[], readiness_.Readiness[Any]]
 
 
 class Outcome(NamedTuple):
@@ -108,10 +114,12 @@ class Round:
         request: request_.Request,
         attempts: retry_.Attempts,
         asks_again: bool = False,
+        readiness: Readiness = readiness_.Readiness,
     ) -> None:
         """Prepare to send *request* over the sockets of *sender*.
 
         :param asks_again: whether all who get it may have a copy already
+        :param readiness: makes what watches the sockets
         """
         self._sender = sender
         self._suspects = suspects
@@ -122,6 +130,11 @@ class Round:
         self._asks_again = asks_again
         self._outcome = Outcome({}, {}, {}, {}, {})
         self._copies: list[_Copy] = []
+        self._at_once = clock.Deadline(0.0)
+        self._readiness = readiness()
+        # Those that the readiness is to tell of, and does not yet.
+        self._unwatched: list[_Copy] = []
+        self._look_at: clock.Deadline | None = None
 
     def send(
         self, routes: Sequence[address.Route], connect: clock.Deadline
@@ -152,15 +165,21 @@ class Round:
     ) -> None:
         # Those to whom no socket was free.
         full: collections.deque[address.Route] = collections.deque()
+        look: list[_Copy] = []
         while routes or full or self._copies:
             if self._deadline.passed():
                 self._end(full, routes)
                 return
-            busy = self._begin(routes, full, connect)
-            for copy in list(self._copies):
-                busy |= self._advance(copy)
-            if not busy:
-                self._wait(full, connect)
+            if routes:
+                look += self._begin(routes, full, connect)
+            busy = bool(look)
+            # What was sent is looked at once more before it is waited for:
+            # the readiness tells of what comes after that.
+            look = [copy for copy in look if self._advance(copy)]
+            if look or (busy and routes):
+                continue
+            if self._copies or full:
+                look = self._wait(bool(routes), full, connect)
                 routes.extend(full)
                 full.clear()
 
@@ -169,18 +188,18 @@ class Round:
         routes: collections.deque[address.Route],
         full: collections.deque[address.Route],
         connect: clock.Deadline,
-    ) -> bool:
-        """Fill the window; return whether anything was begun."""
-        begun = False
+    ) -> list[_Copy]:
+        """Fill the window; return what was begun."""
+        begun = []
         slow = sum(copy.slow_from.passed() for copy in self._copies)
+        slow_from = self._deadline.within(SLOW)
         while routes and len(self._copies) - slow < FANOUT_WINDOW:
             route = routes.popleft()
-            lease = self._checkout(route, 0.0)
+            lease = self._checkout(route, self._at_once)
             if lease is None:
                 full.append(route)
             else:
-                self._add(route, lease, connect)
-                begun = True
+                begun.append(self._add(route, lease, connect, slow_from))
         return begun
 
     def _add(
@@ -188,15 +207,18 @@ class Round:
         route: address.Route,
         lease: sender_.Lease,
         connect: clock.Deadline,
-    ) -> None:
+        slow_from: clock.Deadline,
+    ) -> _Copy:
         patience = connect
         if connect.passed():
             patience = self._deadline.within(LATE_PATIENCE)
         elif self._suspects.avoids(route):
             patience = connect.within(SUSPECT_PATIENCE)
-        slow_from = self._deadline.within(SLOW)
         request = self._for(route)
-        self._copies.append(_Copy(route, lease, request, patience, slow_from))
+        copy = _Copy(route, lease, request, patience, slow_from)
+        self._copies.append(copy)
+        self._unwatched.append(copy)
+        return copy
 
     def _for(self, route: address.Route) -> request_.Request:
         if self._asks_again or route in self._attempts.refused_again:
@@ -204,23 +226,21 @@ class Round:
         return self._request
 
     def _checkout(
-        self, route: address.Route, timeout: float
+        self, route: address.Route, deadline: clock.Deadline
     ) -> sender_.Lease | None:
         try:
-            return self._sender.checkout(route, self._deadline.within(timeout))
+            return self._sender.checkout(route, deadline)
         except (errors.PeerNotReady, errors.DeliveryRefused) as error:
             LOG.debug('a fanout copy waits: %s', error)
             return None
 
-    def _advance(self, copy: _Copy, timeout: float = 0.0) -> bool:
-        """Do what can be done for a copy; return whether it was something.
-
-        :param timeout: seconds to wait for a connection, if it needs one
-        """
+    def _advance(self, copy: _Copy) -> bool:
+        """Do what can be done for a copy; return whether it was sent now."""
         if copy.exchange is not None:
-            return self._receive(copy, copy.exchange)
+            self._receive(copy, copy.exchange)
+            return False
         try:
-            if copy.lease.fresh and not self._is_connected(copy, timeout):
+            if copy.lease.fresh and not self._is_connected(copy):
                 return False
             copy.exchange = self._sender.send(
                 copy.lease,
@@ -234,15 +254,20 @@ class Round:
             if copy.route not in self._outcome.unreachable:
                 self._outcome.unsent[copy.route] = error
             self._release(copy, pool_.EvictReason.UNHEALTHY)
+            return False
         return True
 
-    def _is_connected(self, copy: _Copy, timeout: float) -> bool:
+    def _is_connected(self, copy: _Copy) -> bool:
         """Return whether there is a connection.
 
         :raises errors.PeerNotReady: there will be none
         """
+        # What tells of news is another descriptor after this.
+        self._readiness.remove(copy)
+        if copy not in self._unwatched:
+            self._unwatched.append(copy)
         try:
-            if copy.lease.socket.wait_connected(timeout):
+            if copy.lease.socket.wait_connected(0.0):
                 return True
             if copy.patience.passed():
                 raise errors.PeerNotReady('no connection in time')
@@ -281,24 +306,38 @@ class Round:
             request_.check(answer, copy.route, copy.request)
 
     def _wait(
-        self, full: collections.deque[address.Route], connect: clock.Deadline
-    ) -> None:
-        """Wait a moment for whoever comes first in the window."""
+        self,
+        crowded: bool,
+        full: collections.deque[address.Route],
+        connect: clock.Deadline,
+    ) -> list[_Copy]:
+        """Wait a moment; return what to look at.
+
+        :param crowded: whether the window has no room for all
+        """
         if not self._copies:
             # Nothing is held, so to wait for a socket locks nobody out.
             route = full.popleft()
-            lease = self._checkout(route, SOCKET_SLICE)
+            lease = self._checkout(route, self._deadline.within(SOCKET_SLICE))
             if lease is None:
                 full.append(route)
-            else:
-                self._add(route, lease, connect)
-            return
-        copy = self._copies.pop(0)
-        self._copies.append(copy)
-        if copy.exchange is None:
-            self._advance(copy, SLICE)
-        else:
-            copy.exchange.wait(SLICE)
+                return []
+            slow_from = self._deadline.within(SLOW)
+            return [self._add(route, lease, connect, slow_from)]
+        for copy in self._unwatched:
+            crowded |= copy.exchange is None
+            self._readiness.add(copy, copy.lease.socket)
+        self._unwatched = [c for c in self._unwatched if c.exchange is None]
+        interval = SLICE if crowded or full else LOOK_INTERVAL
+        if self._look_at is None:
+            self._look_at = self._deadline.within(interval)
+        ready = []
+        if not self._look_at.passed():
+            ready = self._readiness.wait(self._look_at.left())
+        if not ready:
+            self._look_at = None
+            return list(self._copies)
+        return ready
 
     def _end(self, *rest: Iterable[address.Route]) -> None:
         """Sort what is not done at the deadline."""
@@ -320,6 +359,9 @@ class Round:
         self, copy: _Copy, reason: pool_.EvictReason | None = None
     ) -> None:
         """End the lease of a copy."""
+        self._readiness.remove(copy)
+        if self._unwatched and copy in self._unwatched:
+            self._unwatched.remove(copy)
         if reason is not None:
             copy.lease.retire(reason)
         copy.lease.release()

@@ -143,23 +143,20 @@ class Exchange:
         :param kind: as with :meth:`receive`
         :raises errors.PeerLost: the connection is gone
         """
-        frames = self._socket.receive(0.0)
-        if frames is None:
-            frames = self._look_for_peer()
-        message = self._decode(frames) if frames is not None else None
-        if message is None or message.header.kind not in (
-            kind,
-            envelope.Kind.NACK,
-        ):
-            return None
-        return message
-
-    def wait(self, timeout: float) -> None:
-        """Wait until there is something to :meth:`look` at.
-
-        :param timeout: seconds
-        """
-        self._socket.wait_readable(timeout)
+        for _ in range(LATE_LOOKS):
+            # What is asked first is cheaper than to find no message.
+            if self._socket.quiet():
+                break
+            frames = self._socket.receive(0.0)
+            if frames is None:
+                frames = self._look_for_peer()
+            message = self._decode(frames) if frames is not None else None
+            if message is not None and message.header.kind in (
+                kind,
+                envelope.Kind.NACK,
+            ):
+                return message
+        return None
 
     def timed_out(
         self, deadline: clock.Deadline, monitor_timeout: float = 0.0

@@ -11,6 +11,7 @@ from zmq_driver import clock
 from zmq_driver import counters as counters_
 from zmq_driver import errors
 from zmq_driver.client import copies
+from zmq_driver.client import readiness as readiness_
 from zmq_driver.client import request as request_
 from zmq_driver.client import retry as retry_
 from zmq_driver.client import routing as routing_
@@ -48,11 +49,16 @@ class Fanout:
         sender: sender_.Sender,
         routing: routing_.Routing,
         counters: counters_.Counters,
+        readiness: copies.Readiness = readiness_.Readiness,
     ) -> None:
-        """Send with *sender* to whom *routing* finds."""
+        """Send with *sender* to whom *routing* finds.
+
+        :param readiness: makes what watches the sockets of one fanout
+        """
         self._sender = sender
         self._routing = routing
         self._counters = counters
+        self._readiness = readiness
         self._log = counters_.LimitedLog(LOG, logging.WARNING)
 
     def send(
@@ -194,6 +200,7 @@ class Fanout:
             request,
             attempts,
             asks_again,
+            self._readiness,
         )
 
     def _still_there(

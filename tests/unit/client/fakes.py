@@ -88,6 +88,7 @@ class Socket:
         self.peer = peer
         self.inbox = []
         self.closed = False
+        self.used = False
         self._cuts = peer.cuts
 
     def hand_over(self, owner):
@@ -110,13 +111,13 @@ class Socket:
     def send(self, frames):
         if not self.connected():
             raise errors.PeerNotReady('not connected')
+        self.used = True
         header = envelope.decode(frames).header
         self.peer.got.append((self.world.clock(), header))
         self.inbox += self.peer.answer(header)
 
-    def wait_readable(self, timeout):
-        if not self.inbox:
-            self.world.tick(timeout)
+    def quiet(self):
+        return self.connected() and not self.inbox
 
     def receive(self, timeout):
         if self.inbox:
@@ -126,6 +127,28 @@ class Socket:
 
     def close(self):
         self.closed = True
+
+
+class Readiness:
+    """What stands for a Readiness."""
+
+    def __init__(self, world):
+        self.world = world
+        self.sockets = {}
+
+    def add(self, owner, socket):
+        self.sockets[owner] = socket
+
+    def remove(self, owner):
+        self.sockets.pop(owner, None)
+
+    def wait(self, timeout):
+        if not self.find():
+            self.world.tick(timeout)
+        return self.find()
+
+    def find(self):
+        return [o for o, s in self.sockets.items() if s.used and not s.quiet()]
 
 
 class World:
@@ -166,7 +189,12 @@ class World:
         ids = exchange.MessageIds()
         self.rpc = rpc.RpcClient(
             self.delivery,
-            fanout.Fanout(self.sender, self.routing, self.counters),
+            fanout.Fanout(
+                self.sender,
+                self.routing,
+                self.counters,
+                lambda: Readiness(self),
+            ),
             ids,
             self.counters,
             [],
