@@ -89,6 +89,8 @@ class Socket:
         self.inbox = []
         self.closed = False
         self.used = False
+        #: How often somebody tried to receive.
+        self.looks = 0
         self._cuts = peer.cuts
 
     def hand_over(self, owner):
@@ -120,6 +122,7 @@ class Socket:
         return self.connected() and not self.inbox
 
     def receive(self, timeout):
+        self.looks += 1
         if self.inbox:
             return list(self.inbox.pop(0))
         self.world.tick(timeout)

@@ -492,6 +492,41 @@ def test_mute_servers_keep_no_copy_from_another(clock):
 
 
 @pytest.mark.spec('DL-24')
+def test_only_copies_with_news_are_looked_at(clock):
+    world = fakes.World(clock, max_size=64)
+    peers = many(world, copies_.FANOUT_WINDOW)
+
+    def answer_late(number, peer):
+        def answer(header):
+            (socket,) = (s for s in world.sockets if s.peer is peer)
+            delay = (number + 1) * copies_.LOOK_INTERVAL / 2
+            world.after(delay, lambda: socket.inbox.extend(fakes.ack(header)))
+            return []
+
+        return answer
+
+    for number, peer in enumerate(peers):
+        peer.answer = answer_late(number, peer)
+    fanout(world)
+    assert [socket.looks for socket in world.sockets] == [1] * len(peers)
+    assert world.count('fanout_copies_failed') == 0
+
+
+@pytest.mark.spec('DL-24')
+def test_answer_behind_a_late_one_is_found(world):
+    def answer(header):
+        late = (envelope.encode_ack(b'x' * envelope.ID_SIZE), b'')
+        return [late, late, *fakes.ack(header)]
+
+    world.add('a', answer)
+    start = world.clock()
+    fanout(world)
+    assert world.clock() == start
+    assert world.count('replies_late') == 2
+    assert world.count('fanout_copies_failed') == 0
+
+
+@pytest.mark.spec('DL-24')
 def test_servers_that_freeze_keep_no_copy_from_another(clock):
     world = fakes.World(clock, max_size=256)
     frozen = many(world, 160)
