@@ -87,6 +87,7 @@ class Program:
         )
         self.answer = self._process.stdout.readline().strip()
         assert self.answer, 'a program did not start'
+        self.pid = self._process.pid
 
     def stop(self):
         self._process.stdin.close()
@@ -165,6 +166,13 @@ class Rpc:
 
     def call(self):
         self._client.call({}, 'echo', payload=self._payload)
+
+    def cast(self):
+        self._client.cast({}, 'echo', payload=self._payload)
+
+    @property
+    def server_pid(self):
+        return self._program.pid
 
     def measure(self, threads, seconds):
         latencies, rate = run(self.call, threads, seconds)

@@ -75,3 +75,15 @@ def test_the_python_of_a_call_is_measured():
         _, whole, _, _, _, _, codec, _ = line.split()
         assert 0.0 < float(codec) < float(whole)
     assert float(together.split()[1]) > 0.0
+
+
+@pytest.mark.spec('PF-02')
+def test_the_switches_of_a_call_are_counted():
+    lines = run('count_switches.py', '--seconds', '0.5', '--thin')
+    assert len(lines) == 8
+    for line in lines:
+        whose, figures = line.split(': ')
+        waits, _, _, others, _, _, us, *_ = figures.split()
+        assert 0.5 < float(waits) < 50.0, whose
+        assert float(others) >= 0.0, whose
+        assert float(us) > 0.0, whose
