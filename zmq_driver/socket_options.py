@@ -14,17 +14,11 @@ import zmq
 LISTEN_BACKLOG = 4096
 
 #: Messages that libzmq holds for one connection, besides what fits into the
-#: buffers of the kernel: received by a server and not read yet, answered and
-#: not gone, and sent by a client and not gone. Our clients have one request
-#: under way on a connection, so only a stranger can fill it; but for streams,
-#: which have no heartbeats therefore.
-#:
-#: Whoever takes messages from such a queue wakes the thread that fills it,
-#: twice each time half of the bound has gone by: with a bound of 4 for every
-#: message.
-PIPE_RECEIVED = 16
-PIPE_ANSWERED = 32
-PIPE_SENT = 1024
+#: buffers of the kernel: received by a server and not read yet, and sent and
+#: not gone. Our clients have one request under way on a connection, so only a
+#: stranger can fill it; but for streams, which have no heartbeats therefore.
+PIPE_RECEIVED = 4
+PIPE_SENT = 16
 #: The same where many are sent at once: more than twice as many (stream).
 PIPE_STREAMED = 1024
 
@@ -78,6 +72,7 @@ def configure(socket: 'zmq.Socket[bytes]', options: SocketOptions) -> None:
     socket.set(zmq.HANDSHAKE_IVL, milliseconds(options.connect_timeout))
     # A frame is a header or a body; the header is small.
     socket.set(zmq.MAXMSGSIZE, options.max_message_size)
+    socket.set(zmq.SNDHWM, PIPE_SENT)
     socket.set(zmq.IPV6, 1)
 
 

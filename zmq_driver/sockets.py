@@ -296,7 +296,6 @@ class RouterSocket(ownership.Owned):
             # No heartbeats: those of the clients are answered, see
             # socket_options.configure_heartbeats().
             self._socket.set(zmq.RCVHWM, socket_options.PIPE_RECEIVED)
-            self._socket.set(zmq.SNDHWM, socket_options.PIPE_ANSWERED)
             socket_options.configure_keepalive(
                 self._socket,
                 options.keepalive

@@ -87,36 +87,6 @@ def test_messages_go_there_and_back(router, peer):
     assert peer.healthy()
 
 
-@pytest.mark.spec('PF-03')
-def test_room_that_is_not_wanted_wakes_nobody(router, peer):
-    """libzmq tells a sender of room, each time half of it was used."""
-    told = {'router': 0, 'peer': 0}
-
-    def look(name, socket):
-        if select.select([socket.get(zmq.FD)], [], [], 0.01)[0]:
-            told[name] += 1
-        # Takes what was told, or it is told no more.
-        socket.get(zmq.EVENTS)
-
-    routing_id, *_ = receive(router)
-    for _ in range(64):
-        peer.send([b'header', b'body'])
-        assert receive(router)[1:] == [b'header', b'body']
-        look('peer', peer._socket)
-        assert router.send([routing_id, b'answer', b''])
-        assert peer.receive(HANG) == [b'answer', b'']
-        look('router', router._socket)
-    assert told['peer'] == 0
-    assert told['router'] <= 64 / 8
-
-
-@pytest.mark.spec('PF-03')
-def test_room_in_the_queue_of_a_server_is_told_rarely():
-    # Twice, once for each frame, each time half of it was used.
-    half = (socket_options.PIPE_RECEIVED + 1) // 2
-    assert 2 / half <= 1 / 4
-
-
 def test_idle_socket_with_something_to_read_is_not_healthy(router, peer):
     assert peer.healthy()
     peer.send([b'header', b'body'])
