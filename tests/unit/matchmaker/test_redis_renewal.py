@@ -290,7 +290,9 @@ def test_what_could_not_be_withdrawn_is_withdrawn_later(own_redis, make_own):
         return found.routes == (stays.route,)
 
     waiting.until(gone, 'withdrawal')
-    assert not matchmaker._published._leaving
+    waiting.until(
+        lambda: not matchmaker._published._leaving, 'end of the attempts'
+    )
 
 
 @pytest.mark.spec('MM-79')
