@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Listener pools that did not handle a notification in time."""
 
-import random
 import threading
 
 from zmq_driver import address
 from zmq_driver import clock as clock_
+from zmq_driver.client import retry
 
 #: Seconds for which a pool is not waited for, the first time and at most. The
 #: first is several times what finding out costs
 #: (``notification_direct_timeout``): to store meanwhile costs little.
-FIRST_PAUSE = 4.0
-LONGEST_PAUSE = 30.0
+PAUSES = (4.0, 30.0)
 #: Pools of which that is remembered.
 MAX_POOLS = 10000
 
@@ -31,8 +30,10 @@ class SlowPools:
         """Take all pools for fast."""
         self._clock = clock
         self._lock = threading.Lock()
-        # The pause, and until when; written under the lock.
-        self._slow: dict[tuple[address.Address, str], tuple[float, float]] = {}
+        # The pauses to come, and until when; written under the lock.
+        self._slow: dict[
+            tuple[address.Address, str], tuple[retry.Backoff, float]
+        ] = {}
 
     def contains(self, where: address.Address, pool: str) -> bool:
         """Return whether not to wait for a pool now."""
@@ -43,15 +44,14 @@ class SlowPools:
         """Take note that a pool did not answer in time."""
         now = self._clock()
         with self._lock:
-            pause, until = self._slow.get((where, pool), (0.0, 0.0))
-            if now < until:
+            found = self._slow.get((where, pool))
+            if found is not None and now < found[1]:
                 # Others have waited at the same time, which counts once.
                 return
-            pause = min(LONGEST_PAUSE, 2 * pause) if pause else FIRST_PAUSE
             if len(self._slow) >= MAX_POOLS:
                 self._slow.clear()
-            until = now + pause * random.uniform(0.5, 1.0)
-            self._slow[where, pool] = pause, until
+            backoff = found[0] if found else retry.Backoff(*PAUSES)
+            self._slow[where, pool] = backoff, now + backoff.pause()
 
     def in_time(self, where: address.Address, pool: str) -> None:
         """Take note that a pool is fast."""

@@ -4,6 +4,7 @@
 import pytest
 
 from tests.unit.client import fakes
+from zmq_driver.client import retry
 from zmq_driver.client import slow_pools
 
 pytestmark = pytest.mark.spec('NS-46')
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.spec('NS-46')
 @pytest.fixture(autouse=True)
 def longest(monkeypatch):
     """Make every pause as long as it may be."""
-    monkeypatch.setattr(slow_pools.random, 'uniform', lambda low, high: high)
+    monkeypatch.setattr(retry.random, 'uniform', lambda low, high: high)
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_late_pool_is_not_waited_for_again_for_a_while(world, store):
         notify(world)
     assert world.clock() == start
     assert copies(store) == [('a', holder(late)), *[('a', None)] * 10]
-    world.tick(slow_pools.FIRST_PAUSE)
+    world.tick(slow_pools.PAUSES[0])
     late.answer = fakes.ack
     notify(world)
     assert len(store.rows) == 11
