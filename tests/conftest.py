@@ -48,10 +48,10 @@ def pytest_collection_modifyitems(
 ) -> None:
     number, count = map(int, config.getoption('--share').split('/'))
     mine = items[number - 1 :: count]
-    left_out = [item for item in items if item not in mine]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = mine
+    del items[number - 1 :: count]
+    if items:
+        config.hook.pytest_deselected(items=list(items))
+    items[:] = mine
 
 
 def pytest_report_header() -> str:

@@ -41,13 +41,6 @@ def options(connect_timeout=PATIENT):
 
 
 @pytest.fixture
-def context():
-    one = context_.DriverContext('tests', 1, 8)
-    yield one
-    assert one.close(clock.Deadline(HANG))
-
-
-@pytest.fixture
 def names(monkeypatch):
     """Give the hosts that exist: names and their addresses."""
     known = {}

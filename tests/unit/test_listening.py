@@ -11,26 +11,18 @@ import pytest
 import zmq
 
 from tests.fixtures import ports
+from tests.fixtures import socket_samples
 from tests.fixtures import waiting
-from zmq_driver import clock
-from zmq_driver import context as context_
 from zmq_driver import errors
 from zmq_driver import interfaces
 from zmq_driver import listening
-from zmq_driver import socket_options
 from zmq_driver import sockets
 
 HANG = 30
 
 NUMBERS = itertools.count()
 
-OPTIONS = socket_options.SocketOptions(
-    heartbeat_interval=0.5,
-    heartbeat_timeout=1.0,
-    connect_timeout=2.0,
-    linger=0.0,
-    max_message_size=4096,
-)
+OPTIONS = socket_samples.OPTIONS
 
 needs_ipv6 = pytest.mark.skipif(
     not ports.has_ipv6(), reason='this host has no address ::1'
@@ -60,13 +52,6 @@ def bound(*args, **kwargs):
     recorder = Recorder()
     told = plan(*args, **kwargs).bind(recorder)
     return recorder.asked, told
-
-
-@pytest.fixture
-def context():
-    one = context_.DriverContext('tests', 1, 8)
-    yield one
-    assert one.close(clock.Deadline(HANG))
 
 
 @pytest.fixture

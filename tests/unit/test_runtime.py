@@ -5,10 +5,7 @@ import errno
 import gc
 import logging
 import os
-import pathlib
-import shutil
 import socket as posix
-import tempfile
 import threading
 
 from oslo_config import cfg
@@ -38,13 +35,6 @@ from zmq_driver.store.redis import store as redis_store
 
 WHERE = address.Address(address.Scope.RPC, 'exchange', 'topic')
 EVENTS = address.Address(address.Scope.NOTIFICATION, 'exchange', 'topic.info')
-
-
-@pytest.fixture
-def directory():
-    path = pathlib.Path(tempfile.mkdtemp(prefix='zd'))
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

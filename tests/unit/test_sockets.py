@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sockets of the driver, two of them in one process."""
 
-import pathlib
 import select
-import shutil
 import socket as posix
-import tempfile
 import threading
 import time
 
 import pytest
 import zmq
 
+from tests.fixtures import socket_samples
 from tests.fixtures import waiting
 from zmq_driver import clock
 from zmq_driver import context as context_
@@ -23,39 +21,7 @@ from zmq_driver import sockets
 
 HANG = 30
 
-OPTIONS = socket_options.SocketOptions(
-    heartbeat_interval=0.5,
-    heartbeat_timeout=1.0,
-    connect_timeout=2.0,
-    linger=0.0,
-    max_message_size=4096,
-)
-
-
-@pytest.fixture
-def directory():
-    path = pathlib.Path(tempfile.mkdtemp(prefix='zd'))
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def endpoint(directory):
-    return f'ipc://{directory}/s.ipc'
-
-
-@pytest.fixture
-def context():
-    one = context_.DriverContext('tests', 1, 8)
-    yield one
-    assert one.close(clock.Deadline(HANG))
-
-
-@pytest.fixture
-def router(context, endpoint):
-    one = sockets.RouterSocket(context, endpoint, OPTIONS)
-    yield one
-    one.close()
+OPTIONS = socket_samples.OPTIONS
 
 
 @pytest.fixture

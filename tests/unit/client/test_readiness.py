@@ -1,52 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which of several sockets have news, with real sockets."""
 
-import pathlib
-import shutil
 import socket as posix
-import tempfile
 import time
 
 import pytest
 
+from tests.fixtures import socket_samples
 from tests.fixtures import waiting
 from zmq_driver import clock
 from zmq_driver import context as context_
 from zmq_driver import errors
-from zmq_driver import socket_options
 from zmq_driver import sockets
 from zmq_driver.client import readiness as readiness_
 
 HANG = 30
 
-OPTIONS = socket_options.SocketOptions(
-    heartbeat_interval=0.5,
-    heartbeat_timeout=1.0,
-    connect_timeout=2.0,
-    linger=0.0,
-    max_message_size=4096,
-)
-
-
-@pytest.fixture
-def endpoint():
-    path = pathlib.Path(tempfile.mkdtemp(prefix='zd'))
-    yield f'ipc://{path}/s.ipc'
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def context():
-    one = context_.DriverContext('tests', 1, 16)
-    yield one
-    assert one.close(clock.Deadline(HANG))
-
-
-@pytest.fixture
-def router(context, endpoint):
-    one = sockets.RouterSocket(context, endpoint, OPTIONS)
-    yield one
-    one.close()
+OPTIONS = socket_samples.OPTIONS
 
 
 @pytest.fixture
